@@ -1,0 +1,93 @@
+"""How Alembic runs the revisions: where, in which schema, and under which lock.
+
+`-x url=…` names the database, else WORKFLOW_STORE_URL does; `-x schema=…` the PostgreSQL
+schema, else WORKFLOW_STORE_SCHEMA.
+"""
+
+import asyncio
+import logging.config
+
+from alembic import context
+from alembic.util import CommandError
+from sqlalchemy import Connection, inspect
+from sqlalchemy.schema import CreateSchema
+
+from workflow_store.errors import WorkflowStoreError
+from workflow_store.sql import migrate
+from workflow_store.sql.engine import default_schema, default_url, masked, parse_url
+from workflow_store.sql.models import VERSION_TABLE
+
+config = context.config
+arguments = context.get_x_argument(as_dictionary=True)
+dialect, url = parse_url(config.attributes.get("url") or arguments.get("url") or default_url())
+schema = config.attributes.get("schema") or arguments.get("schema") or default_schema()
+if not dialect.supports_schema:
+    schema = None
+metadata = migrate.metadata(schema)
+
+if config.config_file_name is not None:
+    logging.config.fileConfig(config.config_file_name, disable_existing_loggers=False)
+
+
+def include_name(name, type_, parent_names):
+    """Look at nothing but our own tables: the database may be a host application's."""
+    if type_ == "schema":
+        return name == schema
+    return type_ != "table" or parent_names["schema_qualified_table_name"] in metadata.tables
+
+
+def configure(**where):
+    context.configure(
+        **where,
+        target_metadata=metadata,
+        version_table=VERSION_TABLE,
+        version_table_schema=schema,
+        include_schemas=schema is not None,
+        include_name=include_name,
+        transactional_ddl=True,  # SQLite can, although Alembic does not assume so
+        transaction_per_migration=True,  # so that a revision may also run outside of one
+    )
+
+
+def run_online(connection: Connection) -> None:
+    if schema is not None and writes() and not inspect(connection).has_schema(schema):
+        connection.execute(CreateSchema(schema))
+    if not dialect.migrates_in_one_transaction:
+        connection.commit()
+    configure(connection=connection)
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+def writes() -> bool:
+    """Tell an upgrade or a downgrade from a command that only reads, such as `current`."""
+    try:
+        context.get_revision_argument()
+    except KeyError:
+        return False
+    return True
+
+
+def run_offline() -> None:
+    configure(dialect_name=dialect.name, literal_binds=True)
+    with context.begin_transaction():
+        if schema is not None:
+            context.execute(CreateSchema(schema, if_not_exists=True))
+        context.run_migrations()
+
+
+async def run_on_own_connection() -> None:
+    logging.getLogger("alembic.env").info("The database is %s", masked(url))
+    try:
+        async with migrate.locked_connection(url, schema) as connection:
+            await connection.run_sync(run_online)
+    except WorkflowStoreError as error:
+        raise CommandError(str(error)) from error
+
+
+if context.is_offline_mode():
+    run_offline()
+elif "connection" in config.attributes:
+    run_online(config.attributes["connection"])
+else:
+    asyncio.run(run_on_own_connection())

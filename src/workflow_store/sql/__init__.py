@@ -1,0 +1,1 @@
+"""Runs and steps in SQLite and PostgreSQL."""

