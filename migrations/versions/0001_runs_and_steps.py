@@ -1,4 +1,4 @@
-"""The tables of runs and steps
+"""The tables of runs and steps.
 
 Revision ID: 0001
 Revises:

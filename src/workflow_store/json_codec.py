@@ -1,10 +1,10 @@
-"""JSON without loss: a Python value to text, and the same value back.
+r"""JSON without loss: a Python value to text, and the same value back.
 
 The standard library's writer coerces keys, knows no depth limit and stops at integers of
 4,300 digits; its reader takes NaN and shares that limit. The rules here are stricter and
 the range is wider:
 
-* strings hold any code point, `\\u0000` and lone surrogates too; only a high surrogate
+* strings hold any code point, `\u0000` and lone surrogates too; only a high surrogate
   directly before a low one is refused, since JSON reads that pair as one character
 * integers have any size, floats are finite and keep every bit, `1`, `1.0` and `True` stay
   apart, keys are strings and keep their order
@@ -56,7 +56,7 @@ def encode(value: Any, *, field: str) -> str:
     """
     try:
         return _on_enough_stack(_text, value)
-    except _Fault as fault:
+    except _NotJsonError as fault:
         raise InvalidStateError(f"{_path(field, fault.path)}: {fault.reason}") from None
 
 
@@ -91,7 +91,7 @@ def has_surrogate_pair(text: str) -> bool:
 # -- writing ---------------------------------------------------------------------------
 
 
-class _Fault(Exception):
+class _NotJsonError(Exception):
     """What is wrong, and where: the path grows from the inside out."""
 
     def __init__(self, reason: str) -> None:
@@ -119,14 +119,14 @@ def _write(value: Any, parts: list[str], inside: list[Any]) -> None:
         parts.append(_integer(value))
     elif isinstance(value, float):
         if not math.isfinite(value):
-            raise _Fault("NaN and the infinities are not JSON")
+            raise _NotJsonError("NaN and the infinities are not JSON")
         parts.append(float.__repr__(value))
     elif isinstance(value, dict):
         _write_object(value, parts, inside)
     elif isinstance(value, list | tuple):
         _write_array(value, parts, inside)
     else:
-        raise _Fault(f"a {type(value).__qualname__} is not JSON")
+        raise _NotJsonError(f"a {type(value).__qualname__} is not JSON")
 
 
 def _write_object(value: dict[Any, Any], parts: list[str], inside: list[Any]) -> None:
@@ -134,11 +134,11 @@ def _write_object(value: dict[Any, Any], parts: list[str], inside: list[Any]) ->
     separator = "{"
     for key, item in dict.items(value):
         if not isinstance(key, str):
-            raise _Fault(f"a key is of type {type(key).__qualname__}; keys must be strings")
+            raise _NotJsonError(f"a key is of type {type(key).__qualname__}; keys must be strings")
         try:
             parts += (separator, _string(key), ":")
             _write(item, parts, inside)
-        except _Fault as fault:
+        except _NotJsonError as fault:
             fault.path.append(str.__str__(key))
             raise
         separator = ","
@@ -146,16 +146,14 @@ def _write_object(value: dict[Any, Any], parts: list[str], inside: list[Any]) ->
     inside.pop()
 
 
-def _write_array(
-    value: list[Any] | tuple[Any, ...], parts: list[str], inside: list[Any]
-) -> None:
+def _write_array(value: list[Any] | tuple[Any, ...], parts: list[str], inside: list[Any]) -> None:
     _enter(value, inside)
     separator = "["
     for index, item in enumerate(value):
         try:
             parts.append(separator)
             _write(item, parts, inside)
-        except _Fault as fault:
+        except _NotJsonError as fault:
             fault.path.append(index)
             raise
         separator = ","
@@ -166,8 +164,8 @@ def _write_array(
 def _enter(container: Any, inside: list[Any]) -> None:
     if len(inside) == MAX_DEPTH:
         if len({id(outer) for outer in inside}) < MAX_DEPTH:
-            raise _Fault("a container holds itself")
-        raise _Fault(f"nested deeper than {MAX_DEPTH} levels")
+            raise _NotJsonError("a container holds itself")
+        raise _NotJsonError(f"nested deeper than {MAX_DEPTH} levels")
     inside.append(container)
 
 
@@ -176,7 +174,7 @@ def _string(value: str) -> str:
     if text.isascii() or _SURROGATE.search(text) is None:
         return text
     if _SURROGATE_PAIR.search(text):
-        raise _Fault(
+        raise _NotJsonError(
             "a high and a low surrogate stand side by side, which JSON cannot tell from "
             "the one character that they form"
         )
@@ -202,7 +200,7 @@ def _path(field: str, path: list[str | int]) -> str:
         elif part.isidentifier() and len(part) <= 60:
             rendered += f".{part}"
         else:
-            rendered += f"[{ascii(part[:60])}{'…' if len(part) > 60 else ''}]"
+            rendered += f"[{part[:60]!a}{'…' if len(part) > 60 else ''}]"
     return rendered
 
 

@@ -22,11 +22,11 @@ def open_store(
 ) -> WorkflowStore:
     """Give the store for a URL, to be opened with `async with` or `await store.open()`.
 
-    | url | store |
-    |---|---|
-    | `memory://` | `InMemoryWorkflowStore` |
-    | `sqlite:///file.db`, `sqlite:////absolute/file.db`, `sqlite://` (in memory) | `SqlWorkflowStore` |
-    | `postgresql://user:password@host/database`, `postgres://…` | `SqlWorkflowStore` |
+    * `memory://`: `InMemoryWorkflowStore`
+    * `sqlite:///file.db`, `sqlite:////absolute/file.db`, and `sqlite://` for a database in
+      memory: `SqlWorkflowStore` on SQLite
+    * `postgresql://user:password@host/database`, `postgres://…`: `SqlWorkflowStore` on
+      PostgreSQL
 
     The driver may be named: `sqlite+aiosqlite`, `postgresql+asyncpg`. Moving from one
     database to another is a change of URL: what the other one does not know has no effect.

@@ -96,9 +96,7 @@ def _error_text(value: str) -> str:
 
 
 # RFC 3339, section 5.6. datetime.fromisoformat takes more than that (week dates, no offset).
-_RFC_3339 = re.compile(
-    r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII
-)
+_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 
 
 def _datetime_or_rfc3339(value: Any) -> Any:
@@ -258,9 +256,7 @@ class WorkflowStepState(_State):
         pydantic.ValidationError: a field breaks these rules or is unknown.
     """
 
-    _left_out_if_none = frozenset(
-        {"result", "error", "started_at", "completed_at", "wait_task_id"}
-    )
+    _left_out_if_none = frozenset({"result", "error", "started_at", "completed_at", "wait_task_id"})
 
     step_id: _Identifier
     status: TaskStatus = TaskStatus.PENDING

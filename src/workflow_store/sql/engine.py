@@ -45,9 +45,7 @@ def parse_url(url: str | URL) -> tuple[StoreDialect, URL]:
         raise ValueError(f"Not a database URL. Supported are {SUPPORTED_URLS}.") from None
     dialect = _DIALECTS.get(parsed.drivername)
     if dialect is None:
-        raise ValueError(
-            f"{parsed.drivername!r} is not supported. Supported are {SUPPORTED_URLS}."
-        )
+        raise ValueError(f"{parsed.drivername!r} is not supported. Supported are {SUPPORTED_URLS}.")
     return dialect, parsed
 
 

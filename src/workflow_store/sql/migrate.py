@@ -11,13 +11,12 @@ migrate at the same moment: one does, the others wait and find nothing left to d
 from __future__ import annotations
 
 import io
-import os
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from sqlalchemy import URL, Connection, MetaData, Table, column, inspect, select, table
+from sqlalchemy import URL, Connection, MetaData, column, inspect, select, table
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.schema import SchemaItem
 
@@ -157,9 +156,7 @@ def include_name(
     `context.configure(include_name=…)` in the host's `env.py`. With a schema of our own,
     hand `functools.partial(include_name, schema="…")`.
     """
-    return not (
-        type_ == "table" and name in _TABLES and parent_names.get("schema_name") == schema
-    )
+    return not (type_ == "table" and name in _TABLES and parent_names.get("schema_name") == schema)
 
 
 def include_object(
@@ -204,9 +201,11 @@ async def locked_connection(
     lock_timeout_s: float = LOCK_TIMEOUT_S,
 ) -> AsyncIterator[AsyncConnection]:
     """Give a connection on which no other migration of these tables runs meanwhile."""
-    async with _connect(url_or_engine) as (connection, dialect, _):
-        async with dialect.migration_lock(connection, schema, lock_timeout_s):
-            yield connection
+    async with (
+        _connect(url_or_engine) as (connection, dialect, _),
+        dialect.migration_lock(connection, schema, lock_timeout_s),
+    ):
+        yield connection
 
 
 # -- inside ----------------------------------------------------------------------------

@@ -60,9 +60,7 @@ class StepRow(Base):
     __tablename__ = "steps"
     __table_args__ = (UniqueConstraint("run_task_id", "step_id"),)
 
-    seq: Mapped[int] = mapped_column(
-        Sequence, Identity(always=True), primary_key=True
-    )
+    seq: Mapped[int] = mapped_column(Sequence, Identity(always=True), primary_key=True)
     run_task_id: Mapped[str] = mapped_column(
         Identifier, ForeignKey("runs.run_task_id", ondelete="CASCADE")
     )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
+
+from sqlalchemy import RowMapping
 
 from .. import json_codec
 from ..errors import WorkflowStoreError
@@ -51,7 +52,7 @@ def step_values(run_task_id: str, step: WorkflowStepState) -> dict[str, Any]:
     return values
 
 
-def run_from_row(row: Mapping[str, Any]) -> WorkflowExecutionState:
+def run_from_row(row: RowMapping) -> WorkflowExecutionState:
     """Give the run of a row.
 
     Raises:
@@ -66,7 +67,7 @@ def run_from_row(row: Mapping[str, Any]) -> WorkflowExecutionState:
         raise _damaged(f"run {row['run_task_id']!r}") from error
 
 
-def step_from_row(run_task_id: str, row: Mapping[str, Any]) -> WorkflowStepState:
+def step_from_row(run_task_id: str, row: RowMapping) -> WorkflowStepState:
     """Give the step of a row.
 
     Raises:

@@ -104,9 +104,7 @@ class SqlWorkflowStore(WorkflowStore):
         async with self._changing:
             if self._engine is not None:
                 return
-            engine = self._callers_engine or self._dialect.create_engine(
-                self._url, self._options
-            )
+            engine = self._callers_engine or self._dialect.create_engine(self._url, self._options)
             try:
                 await self._attempts(lambda: self._make_ready(engine))
             except BaseException:
@@ -248,9 +246,7 @@ class SqlWorkflowStore(WorkflowStore):
 
         return await self._to_the_end(self._attempts(attempt), self._calls)
 
-    async def _to_the_end(
-        self, work: Awaitable[_T], tasks: set[asyncio.Future[Any]]
-    ) -> _T:
+    async def _to_the_end(self, work: Awaitable[_T], tasks: set[asyncio.Future[Any]]) -> _T:
         """Await work that a cancellation of the caller does not stop.
 
         Cancelling a statement half-way would cost its connection, and with it the whole of

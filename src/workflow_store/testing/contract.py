@@ -93,7 +93,8 @@ class _Runs:
 
     async def test_a_context_is_replaced_whole(self, store: WorkflowStore) -> None:
         await store.create_run(a_run(context={"old": 1}))
-        for context in ({"new": 2}, None, [], 0, ""):
+        contexts: tuple[Any, ...] = ({"new": 2}, None, [], 0, "")
+        for context in contexts:
             await store.update_context("run", context)
             run = await store.get_run("run")
             assert run is not None
@@ -105,9 +106,7 @@ class _Runs:
         assert caught.value.run_task_id == "nothing"
         assert await store.get_run("nothing") is None
 
-    async def test_deleting_a_run_drops_its_steps_and_no_others(
-        self, store: WorkflowStore
-    ) -> None:
+    async def test_deleting_a_run_drops_its_steps_and_no_others(self, store: WorkflowStore) -> None:
         for run_task_id in ("run", "other"):
             await store.create_run(a_run(run_task_id))
             await store.upsert_step(run_task_id, a_step())
@@ -118,9 +117,7 @@ class _Runs:
         assert await store.get_run("other") is not None
         assert await _ids(store, "other") == ["step"]
 
-    async def test_deleting_a_run_that_is_not_there_is_no_error(
-        self, store: WorkflowStore
-    ) -> None:
+    async def test_deleting_a_run_that_is_not_there_is_no_error(self, store: WorkflowStore) -> None:
         await store.delete_run("nothing")
         await store.create_run(a_run())
         await store.delete_run("run")
@@ -186,9 +183,7 @@ class _Steps:
         assert caught.value.run_task_id == "nothing"
         assert await store.list_steps("nothing") == []
 
-    async def test_a_late_step_never_brings_a_deleted_run_back(
-        self, store: WorkflowStore
-    ) -> None:
+    async def test_a_late_step_never_brings_a_deleted_run_back(self, store: WorkflowStore) -> None:
         await store.create_run(a_run())
         await store.upsert_step("run", a_step())
         await store.delete_run("run")
@@ -232,9 +227,7 @@ class _Steps:
 
 class _Values:
     @pytest.mark.parametrize("name", HOSTILE_VALUES)
-    async def test_a_json_value_comes_back_exactly(
-        self, store: WorkflowStore, name: str
-    ) -> None:
+    async def test_a_json_value_comes_back_exactly(self, store: WorkflowStore, name: str) -> None:
         value = HOSTILE_VALUES[name]
         definition = {"steps": value}
         await store.create_run(a_run(definition={}, input=value, context=value))
@@ -315,12 +308,14 @@ class _Values:
 
     async def test_a_state_of_another_type_is_refused(self, store: WorkflowStore) -> None:
         await store.create_run(a_run())
-        for wrong in (None, {}, "run", a_step(), a_run().model_dump()):
+        not_runs: tuple[Any, ...] = (None, {}, "run", a_step(), a_run().model_dump())
+        for wrong in not_runs:
             with pytest.raises(InvalidStateError):
-                await store.create_run(wrong)  # type: ignore[arg-type]
-        for wrong in (None, {}, "step", a_run(), a_step().model_dump()):
+                await store.create_run(wrong)
+        not_steps: tuple[Any, ...] = (None, {}, "step", a_run(), a_step().model_dump())
+        for wrong in not_steps:
             with pytest.raises(InvalidStateError):
-                await store.upsert_step("run", wrong)  # type: ignore[arg-type]
+                await store.upsert_step("run", wrong)
         assert await store.list_steps("run") == []
 
     async def test_a_field_spoiled_after_construction_is_refused(
@@ -363,9 +358,7 @@ class _Values:
             assert found is not None
             assert (found, found.tzinfo) == (moment, UTC)
 
-    async def test_the_callers_objects_and_the_stores_are_apart(
-        self, store: WorkflowStore
-    ) -> None:
+    async def test_the_callers_objects_and_the_stores_are_apart(self, store: WorkflowStore) -> None:
         run, step, context = a_run(context={"a": []}), a_step(result={"b": []}), {"c": [0]}
         await store.create_run(run)
         await store.upsert_step("run", step)
@@ -397,9 +390,7 @@ class _Values:
 
 
 class _Concurrency:
-    async def test_writes_made_at_once_all_arrive_in_one_order(
-        self, store: WorkflowStore
-    ) -> None:
+    async def test_writes_made_at_once_all_arrive_in_one_order(self, store: WorkflowStore) -> None:
         await store.create_run(a_run())
         names = [f"step {n}" for n in range(50)]
         await asyncio.gather(*(store.upsert_step("run", a_step(name)) for name in names))
@@ -435,10 +426,7 @@ class _Concurrency:
     async def test_a_write_to_a_missing_run_fails_alone(self, store: WorkflowStore) -> None:
         await store.create_run(a_run())
         outcomes = await asyncio.gather(
-            *(
-                store.upsert_step("run" if n % 2 else "nothing", a_step(f"{n}"))
-                for n in range(20)
-            ),
+            *(store.upsert_step("run" if n % 2 else "nothing", a_step(f"{n}")) for n in range(20)),
             return_exceptions=True,
         )
         for n, outcome in enumerate(outcomes):
@@ -481,9 +469,7 @@ class _Concurrency:
 
 class _Life:
     @pytest.mark.parametrize("call", CALLS)
-    async def test_a_closed_store_refuses_every_call(
-        self, store: WorkflowStore, call: str
-    ) -> None:
+    async def test_a_closed_store_refuses_every_call(self, store: WorkflowStore, call: str) -> None:
         await store.close()
         try:
             with pytest.raises(StoreClosedError):
@@ -505,9 +491,7 @@ class _Life:
         self, store: WorkflowStore
     ) -> None:
         await store.create_run(a_run())
-        tasks = [
-            asyncio.ensure_future(store.upsert_step("run", a_step(f"{n}"))) for n in range(10)
-        ]
+        tasks = [asyncio.ensure_future(store.upsert_step("run", a_step(f"{n}"))) for n in range(10)]
         await asyncio.sleep(0)
         await store.close()
         try:
