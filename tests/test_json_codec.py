@@ -1,0 +1,128 @@
+"""JSON text and back, without loss."""
+
+from __future__ import annotations
+
+import enum
+import json
+import math
+import sys
+from collections import OrderedDict
+from typing import Any, NamedTuple
+
+import pytest
+
+from workflow_store import InvalidStateError, TaskStatus
+from workflow_store.json_codec import MAX_DEPTH, decode, encode
+from workflow_store.testing.samples import FOREIGN_VALUES, HOSTILE_VALUES
+
+
+@pytest.mark.parametrize("name", HOSTILE_VALUES)
+def test_a_value_survives_the_way_to_text_and_back(name: str) -> None:
+    """Equal in type, bits and key order, for which `repr` is the witness."""
+    value = HOSTILE_VALUES[name]
+    sys.set_int_max_str_digits(0)
+    try:
+        assert repr(decode(encode(value, field="value"))) == repr(value)
+    finally:
+        sys.set_int_max_str_digits(4300)
+
+
+@pytest.mark.parametrize("name", HOSTILE_VALUES)
+def test_the_text_is_json_that_every_database_takes(name: str) -> None:
+    """No surrogate, no control character, and another reader understands it."""
+    text = encode(HOSTILE_VALUES[name], field="value")
+    text.encode()
+    assert min(text) >= " "
+    if "5,001" not in name:
+        json.loads(text)
+
+
+@pytest.mark.parametrize("name", FOREIGN_VALUES)
+def test_what_is_not_json_is_refused_with_its_path(name: str) -> None:
+    """The message names the field and where inside it the fault lies."""
+    value, path = FOREIGN_VALUES[name]
+    with pytest.raises(InvalidStateError) as caught:
+        encode(value, field="context")
+    assert f"context{path}" in str(caught.value)
+
+
+def test_a_path_is_shortened_and_escaped() -> None:
+    """Keys that are long, odd or many do not flood a log, nor write a new line into it."""
+    value: Any = math.nan
+    for _ in range(50):
+        value = {"k" * 1000: value}
+    with pytest.raises(InvalidStateError) as caught:
+        encode({"a\nb": value}, field="input")
+    message = str(caught.value)
+    assert message.startswith("input['a\\nb']['kkk")
+    assert len(message) < 400
+    assert "\n" not in message
+
+
+def test_a_container_may_stand_in_two_places() -> None:
+    """Only a container inside itself is a circle."""
+    shared = [1]
+    assert decode(encode([shared, shared, {"a": shared}], field="v")) == [[1], [1], {"a": [1]}]
+
+
+def test_exactly_128_levels_are_taken() -> None:
+    """The 129th is refused, in arrays and in objects."""
+    for wrap in (lambda value: [value], lambda value: {"a": value}, lambda value: (value,)):
+        value: Any = 0
+        for _ in range(MAX_DEPTH):
+            value = wrap(value)
+        assert encode(value, field="v")
+        with pytest.raises(InvalidStateError, match="128 levels"):
+            encode(wrap(value), field="v")
+
+
+def test_subclasses_are_written_as_what_they_extend() -> None:
+    """An enum of strings, a named tuple, an ordered dict."""
+
+    class Number(enum.IntEnum):
+        SEVEN = 7
+
+    class Point(NamedTuple):
+        x: int
+        y: float
+
+    class Real(float):
+        def __repr__(self) -> str:
+            return "real"
+
+    value = OrderedDict(
+        {TaskStatus.FAILED: [TaskStatus.PENDING, Number.SEVEN, Point(1, 2.0), Real(0.5)]}
+    )
+    assert encode(value, field="v") == '{"failed":["pending",7,[1,2.0],0.5]}'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "{", "[1,]", "nul", "NaN", "[Infinity]", "-Infinity", "1e999", "[-1e999]",
+        '{"a":1,"a":2}', "'a'", '"\n"', "[" * 100_000, "01", "1 2",
+    ],
+)  # fmt: skip
+def test_what_cannot_be_read_exactly_is_a_value_error(text: str) -> None:
+    """Another program's text is refused rather than read with a loss."""
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 - the type is the promise
+        decode(text)
+    assert not isinstance(caught.value, json.JSONDecodeError)  # which would carry the text
+
+
+def test_text_of_other_writers_is_read() -> None:
+    """White space, escapes, exponents, and a pair of escaped surrogates."""
+    assert decode(' {"a" : [1E2, "\\u00e9\\ud83d\\ude00\\/", -0] } ') == {"a": [100.0, "é😀/", 0]}
+
+
+def test_a_value_is_written_and_read_however_deep_the_stack_of_the_caller_is() -> None:
+    """Close to the recursion limit, 128 levels still go both ways."""
+    value = HOSTILE_VALUES["128 levels"]
+
+    def descend(levels: int) -> Any:
+        return descend(levels - 1) if levels else decode(encode(value, field="v"))
+
+    depth, frame = 0, sys._getframe()
+    while frame is not None:
+        depth, frame = depth + 1, frame.f_back  # type: ignore[assignment]
+    assert descend(sys.getrecursionlimit() - depth - 40) == value
