@@ -1,0 +1,30 @@
+"""Drives one run in the store of `WORKFLOW_STORE_URL`: `drive_run.py RUN_TASK_ID JOURNAL`.
+
+It does the same for a run that is new and for one that another process has begun. Each step
+that it starts is noted in the journal, with the number of the process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+from stdlib_steps import FUNCTIONS
+from tiny_runtime import Runtime
+
+from workflow_store import open_store
+
+
+async def drive(run_task_id: str, journal: Path) -> None:
+    def on_start(step_id: str) -> None:
+        with journal.open("a") as file:
+            file.write(f"{os.getpid()} {step_id}\n")
+
+    async with open_store() as store:
+        await Runtime(store, run_task_id, FUNCTIONS, on_start).drive()
+
+
+if __name__ == "__main__":
+    asyncio.run(drive(sys.argv[1], Path(sys.argv[2])))
