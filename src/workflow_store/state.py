@@ -110,6 +110,8 @@ def _datetime_or_rfc3339(value: Any) -> Any:
 
 
 def _to_utc(value: datetime) -> datetime:
+    if type(value) is datetime and value.tzinfo is UTC:
+        return value
     try:
         utc = value.astimezone(UTC)
     except OverflowError:
@@ -148,6 +150,7 @@ class _State(BaseModel):
     )
 
     _left_out_if_none: ClassVar[frozenset[str]] = frozenset()
+    _times: ClassVar[frozenset[str]] = frozenset()
 
     def model_dump_json(self) -> str:  # type: ignore[override] # one wire form, so no options
         """Give the wire form, on one line.
@@ -160,7 +163,7 @@ class _State(BaseModel):
             value = getattr(self, name)
             if value is None and name in self._left_out_if_none:
                 continue
-            if isinstance(value, datetime):
+            if name in self._times and value is not None:
                 value = value.isoformat().replace("+00:00", "Z")
             members.append(f'"{name}":{json_codec.encode(value, field=name)}')
         return "{" + ",".join(members) + "}"
@@ -224,6 +227,7 @@ class WorkflowExecutionState(_State):
     """
 
     _left_out_if_none = frozenset({"workspace_id", "entry_point"})
+    _times = frozenset({"created_at", "updated_at"})
 
     run_task_id: _Identifier
     agent_id: _Identifier
@@ -257,6 +261,7 @@ class WorkflowStepState(_State):
     """
 
     _left_out_if_none = frozenset({"result", "error", "started_at", "completed_at", "wait_task_id"})
+    _times = frozenset({"started_at", "completed_at"})
 
     step_id: _Identifier
     status: TaskStatus = TaskStatus.PENDING
