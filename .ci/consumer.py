@@ -43,7 +43,7 @@ async def main(postgres_url: str) -> None:
     assert "site-packages" in str(package)
     assert (package / "py.typed").is_file()
     assert (package / "migrations" / "env.py").is_file()
-    assert "CREATE TABLE steps" in migrate.offline_sql("postgresql://")
+    assert "CREATE TABLE steps" in await migrate.offline_sql("postgresql://")
     await use(open_store("memory://"))
     await use(open_store("sqlite:///consumer.db"))
     await migrate.upgrade(postgres_url)

@@ -19,7 +19,10 @@ from workflow_store.sql.models import VERSION_TABLE
 
 config = context.config
 arguments = context.get_x_argument(as_dictionary=True)
-dialect, url = parse_url(config.attributes.get("url") or arguments.get("url") or default_url())
+try:
+    dialect, url = parse_url(config.attributes.get("url") or arguments.get("url") or default_url())
+except ValueError as error:
+    raise CommandError(str(error)) from None
 schema = config.attributes.get("schema") or arguments.get("schema") or default_schema()
 if not dialect.supports_schema:
     schema = None
@@ -62,14 +65,16 @@ def run_online(connection: Connection) -> None:
 def writes() -> bool:
     """Tell an upgrade or a downgrade from a command that only reads, such as `current`."""
     try:
-        context.get_revision_argument()
+        revision = context.get_revision_argument()
     except KeyError:
         return False
+    context.script.get_revisions(revision)  # one that is not there changes nothing
     return True
 
 
 def run_offline() -> None:
-    configure(dialect_name=dialect.name, literal_binds=True)
+    # "named", since the default of PostgreSQL's dialect doubles every % in a name.
+    configure(dialect_name=dialect.name, literal_binds=True, dialect_opts={"paramstyle": "named"})
     with context.begin_transaction():
         if schema is not None:
             context.execute(CreateSchema(schema, if_not_exists=True))
@@ -82,6 +87,8 @@ async def run_on_own_connection() -> None:
         async with migrate.locked_connection(url, schema) as connection:
             await connection.run_sync(run_online)
     except WorkflowStoreError as error:
+        if isinstance(error.__cause__, CommandError):  # Alembic's own word to its user
+            raise error.__cause__ from None
         raise CommandError(str(error)) from error
 
 

@@ -23,7 +23,7 @@ TIME = sa.DateTime(timezone=True)
 
 def upgrade() -> None:
     schema = op.get_context().version_table_schema
-    op.create_table(
+    runs = op.create_table(
         "runs",
         sa.Column("run_task_id", IDENTIFIER, nullable=False),
         sa.Column("agent_id", IDENTIFIER, nullable=False),
@@ -59,7 +59,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("run_task_id", "step_id", name="uq_steps_run_task_id_step_id"),
         sa.ForeignKeyConstraint(
             ["run_task_id"],
-            [f"{schema}.runs.run_task_id" if schema else "runs.run_task_id"],
+            [runs.c.run_task_id],
             name="fk_steps_run_task_id_runs",
             ondelete="CASCADE",
         ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Unpack
 
 from .memory import InMemoryWorkflowStore
-from .sql.dialects import EngineOptions
+from .sql.dialects import EngineOptions, complete_options
 from .sql.engine import default_url
 from .sql.store import SqlWorkflowStore
 from .store import WorkflowStore
@@ -45,5 +45,6 @@ def open_store(
     """
     url = default_url() if url is None else url
     if url == "memory://":
+        complete_options(options)  # a typo is an error on every store
         return InMemoryWorkflowStore()
     return SqlWorkflowStore(url, schema=schema, migrate=migrate, **options)

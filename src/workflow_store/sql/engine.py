@@ -15,7 +15,7 @@ __all__ = ["SUPPORTED_URLS", "default_schema", "default_url", "dialect_of", "mas
 DEFAULT_URL = "sqlite:///workflow_store.db"
 
 SUPPORTED_URLS = (
-    "sqlite:///file.db, sqlite:////absolute/file.db, sqlite:// (in memory), "
+    "memory://, sqlite:///file.db, sqlite:////absolute/file.db, sqlite:// (in memory), "
     "postgresql://user:password@host/database and postgres://…, "
     "with or without +aiosqlite or +asyncpg"
 )
@@ -61,6 +61,9 @@ def dialect_of(engine: AsyncEngine) -> StoreDialect:
 def masked(url: URL) -> str:
     """Render a URL without its secrets and its driver, for messages."""
     url = url.set(drivername=url.get_backend_name())
+    if url.host is not None:
+        # An @ in a password that is not encoded moves the rest of it into the host.
+        url = url.set(host=url.host.rpartition("@")[2])
     secrets = {name: "***" for name in _SECRET_PARAMETERS if name in url.query}
     return url.update_query_dict(secrets).render_as_string(hide_password=True)
 

@@ -10,7 +10,11 @@ migrate at the same moment: one does, the others wait and find nothing left to d
 
 from __future__ import annotations
 
+import asyncio
 import io
+import shlex
+import threading
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,7 +24,7 @@ from sqlalchemy import URL, Connection, MetaData, column, inspect, select, table
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.schema import SchemaItem
 
-from ..errors import InvalidStateError, SchemaMismatchError
+from ..errors import InvalidStateError, SchemaMismatchError, StoreUnavailableError
 from .dialects import StoreDialect, complete_options
 from .engine import default_schema, default_url, dialect_of, masked, parse_url
 from .faults import store_error
@@ -113,7 +117,7 @@ async def check(
         raise _mismatch(found, where, schema)
 
 
-def offline_sql(
+async def offline_sql(
     url: str | URL | None = None,
     revision: str = "head",
     *,
@@ -136,10 +140,13 @@ def offline_sql(
     output = io.StringIO()
     config = _config(url=url, schema=schema)
     config.output_buffer = output
-    try:
-        command.upgrade(config, revision, sql=True)
-    except CommandError as error:
-        raise InvalidStateError(f"revision: {revision!r} names none") from error
+    parse_url(url or default_url())
+    _check_form(revision, parts=2)
+    async with _alembic_alone(LOCK_TIMEOUT_S):
+        try:
+            command.upgrade(config, revision, sql=True)
+        except CommandError as error:
+            raise InvalidStateError(f"revision: {revision!r} names none") from error
     return output.getvalue()
 
 
@@ -219,27 +226,61 @@ async def _migrate(
     lock_timeout_s: float,
 ) -> None:
     from alembic import command
+    from alembic.script import ScriptDirectory
     from alembic.util import CommandError
 
+    _check_form(revision, parts=1)
     async with _connect(url_or_engine) as (connection, dialect, where):
         schema = _schema(dialect, schema)
 
         def run(sync_connection: Connection) -> None:
             found = _read_revision(sync_connection, schema)
+            if found is None and revision == "base":
+                return  # Alembic would first make its version table
             config = _config(url=sync_connection.engine.url, schema=schema)
             config.attributes["connection"] = sync_connection
             try:
                 getattr(command, direction)(config, revision)
             except CommandError as error:
-                if found is not None and found > REVISION:
+                known = {
+                    each.revision for each in ScriptDirectory.from_config(config).walk_revisions()
+                }
+                if found is not None and found not in known:
                     raise _mismatch(found, where, schema) from error
                 raise InvalidStateError(
                     f"revision: cannot {direction} {where} from {found or 'base'} to "
                     f"{revision!r}, there is no such revision on that way"
                 ) from error
 
-        async with dialect.migration_lock(connection, schema, lock_timeout_s):
+        async with (
+            _alembic_alone(lock_timeout_s),
+            dialect.migration_lock(connection, schema, lock_timeout_s),
+        ):
             await connection.run_sync(run)
+
+
+_ALEMBIC = threading.Lock()
+
+
+@asynccontextmanager
+async def _alembic_alone(timeout_s: float) -> AsyncIterator[None]:
+    """Let one migration at a time run in this process.
+
+    Alembic keeps the migration that runs in global variables (`alembic.op`), which tasks and
+    threads share. The lock is polled, since the one who holds it may be on this event loop.
+    """
+    deadline = time.monotonic() + timeout_s
+    while not _ALEMBIC.acquire(blocking=False):
+        if time.monotonic() > deadline:
+            raise StoreUnavailableError(
+                "Another migration in this process has been running for over "
+                f"{timeout_s:g} seconds. Nothing was changed; wait for it to end."
+            )
+        await asyncio.sleep(0.01)
+    try:
+        yield
+    finally:
+        _ALEMBIC.release()
 
 
 @asynccontextmanager
@@ -267,6 +308,13 @@ async def _connect(
             await engine.dispose()
 
 
+def _check_form(revision: str, *, parts: int) -> None:
+    """Refuse what Alembic would stumble over."""
+    named = revision.split(":")
+    if not all(named) or len(named) > parts:
+        raise InvalidStateError(f"revision: {revision!r} names none")
+
+
 def _schema(dialect: StoreDialect, schema: str | None) -> str | None:
     schema = schema or default_schema()
     return schema if dialect.supports_schema else None
@@ -280,7 +328,7 @@ def _read_revision(connection: Connection, schema: str | None) -> str | None:
 
 
 def _mismatch(found: str | None, where: str, schema: str | None) -> SchemaMismatchError:
-    option = f" -x schema={schema}" if schema else ""
+    option = f" -x {shlex.quote(f'schema={schema}')}" if schema else ""
     if found is None:
         state = "has no tables of a workflow store"
     elif found > REVISION:
@@ -297,6 +345,16 @@ def _mismatch(found: str | None, where: str, schema: str | None) -> SchemaMismat
         f"{where} {state}. Bring it up to date with `alembic{option} upgrade head`, or open "
         "the store with migrate=True.",
         found=found,
+        expected=REVISION,
+    )
+
+
+def altered_tables(engine: AsyncEngine) -> SchemaMismatchError:
+    """Give the error for a database whose revision is right and whose tables are not."""
+    return SchemaMismatchError(
+        f"{masked(engine.url)} is at revision {REVISION}, but its tables were dropped or altered "
+        "since: restore them from a backup.",
+        found=REVISION,
         expected=REVISION,
     )
 

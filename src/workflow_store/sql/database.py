@@ -1,0 +1,123 @@
+"""An open database: retries, errors in the words of this package, and group commit."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from typing import Any, TypeVar
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from ..errors import WorkflowStoreError
+from . import migrate
+from .dialects import EngineOptions, Fault, StoreDialect
+from .driver import Driver
+from .engine import masked
+from .faults import store_error
+from .statements import Statement, Statements, Write
+from .writer import GroupCommit
+
+__all__ = ["Database", "attempts", "to_the_end"]
+
+_T = TypeVar("_T")
+
+_RETRY_DELAYS_S = (0.05, 0.2, 0.8)
+"""Pauses before another attempt; up to half of each is added, so that callers spread out."""
+
+
+class Database:
+    """Runs the statements of a store on an engine, which is the caller's to dispose."""
+
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        dialect: StoreDialect,
+        options: EngineOptions,
+        schema: str | None,
+    ) -> None:
+        self.engine = engine
+        self.dialect = dialect
+        self.statements = Statements(dialect, engine.dialect, schema)
+        self._schema = schema
+        self._driver = Driver(engine, dialect, options)
+        self._writer: GroupCommit[Write] = GroupCommit(
+            self._commit, fails_alone=lambda error: type(error) is WorkflowStoreError
+        )
+        self._reading: set[asyncio.Future[Any]] = set()
+
+    @property
+    def room(self) -> asyncio.Semaphore:
+        """To be held while a row is made and written: it bounds what waits in memory."""
+        return self._writer.room
+
+    async def read(self, statement: Statement, key: Sequence[Any]) -> list[Any]:
+        """Give the rows of a statement, all of one moment."""
+        return await to_the_end(
+            self._attempts(lambda: self._driver.read(statement, key), f" for run {key[0]!r}"),
+            self._reading,
+        )
+
+    async def write(self, write: Write, key: Hashable, row: Sequence[Any], size: int) -> bool:
+        """Write a row; return once it is committed, and tell whether its run is there."""
+        return await self._writer.write(write, key, row, size)
+
+    async def drain(self) -> None:
+        """Wait until all that was begun has ended."""
+        await self._writer.drain()
+        while self._reading:
+            await asyncio.wait(set(self._reading))
+
+    async def _commit(self, write: Write, rows: list[Sequence[Any]]) -> list[bool]:
+        async def attempt() -> list[bool]:
+            try:
+                return await self._driver.write(write, rows)
+            except Exception as error:
+                # A single step's run may go while its statement runs.
+                if len(rows) == 1 and self.dialect.diagnose(error).fault is Fault.RUN_MISSING:
+                    return [False]
+                raise
+
+        return await self._attempts(attempt)
+
+    async def _attempts(self, attempt: Callable[[], Awaitable[_T]], purpose: str = "") -> _T:
+        try:
+            return await attempts(attempt, self.dialect)
+        except WorkflowStoreError:
+            raise
+        except Exception as error:
+            if self.dialect.diagnose(error).fault is Fault.SCHEMA:
+                await migrate.check(self.engine, schema=self._schema)
+                raise migrate.altered_tables(self.engine) from error
+            where = masked(self.engine.url) + purpose
+            raise store_error(error, self.dialect, where) from error
+
+
+async def attempts(attempt: Callable[[], Awaitable[_T]], dialect: StoreDialect) -> _T:
+    """Try and, where the error is worth it, try again."""
+    for delay_s in _RETRY_DELAYS_S:
+        try:
+            return await attempt()
+        except Exception as error:
+            if dialect.diagnose(error).fault is not Fault.TRANSIENT:
+                raise
+        await asyncio.sleep(delay_s * (1 + random.random() / 2))  # noqa: S311 - no secret
+    return await attempt()
+
+
+async def to_the_end(work: Awaitable[_T], tasks: set[asyncio.Future[Any]]) -> _T:
+    """Await work that a cancellation of the caller does not stop; `tasks` holds it meanwhile.
+
+    Cancelling a statement half-way would cost its connection. A task of its own also begins
+    with an empty stack, however deep the caller's own is.
+    """
+    task = asyncio.ensure_future(work)
+    tasks.add(task)
+
+    def ended(task: asyncio.Future[_T]) -> None:
+        tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # a cancelled caller no longer asks for it
+
+    task.add_done_callback(ended)
+    return await asyncio.shield(task)

@@ -1,0 +1,151 @@
+"""What a store needs to know of its database."""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Any, ClassVar, NamedTuple
+
+from sqlalchemy import URL, Column, FromClause, Table, exc
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from .options import EngineOptions
+
+__all__ = ["Diagnosis", "Fault", "StoreDialect", "causes", "diagnose_by_type"]
+
+
+class Fault(enum.Enum):
+    """What an error of the database means to a store."""
+
+    TRANSIENT = "worth another try at once"
+    UNAVAILABLE = "not reached, locked or timed out; another try now would not help"
+    RUN_MISSING = "a step refers to a run that is not there"
+    SCHEMA = "the tables are not as expected"
+    OTHER = "anything else"
+
+
+class Diagnosis(NamedTuple):
+    """What an error of the database means, its name, and what a person can do about it."""
+
+    fault: Fault
+    name: str
+    advice: str
+
+
+class StoreDialect(ABC):
+    """What one database does in its own way."""
+
+    name: ClassVar[str]
+    migrates_at_opening: ClassVar[bool]
+    supports_schema: ClassVar[bool]
+    migrates_in_one_transaction: ClassVar[bool]
+    enforces_foreign_keys: ClassVar[bool]
+
+    # -- engine and errors --------------------------------------------------------------
+
+    @abstractmethod
+    def create_engine(self, url: URL, options: EngineOptions) -> AsyncEngine:
+        """Make the store's own engine."""
+
+    @abstractmethod
+    async def prepare(self, engine: AsyncEngine, options: EngineOptions) -> None:
+        """Do what the store's own database needs once, before it is used."""
+
+    @abstractmethod
+    def diagnose(self, error: BaseException) -> Diagnosis:
+        """Tell what an error means, by its code and never by its text."""
+
+    # -- statements ---------------------------------------------------------------------
+
+    @abstractmethod
+    def insert(self, table: Table) -> sqlite.Insert | postgresql.Insert:
+        """Give an insert that knows `on_conflict_do_update`."""
+
+    @abstractmethod
+    def given_rows(self, columns: Sequence[Column[Any]]) -> FromClause | None:
+        """Give a source of rows that takes one array per column as its parameters.
+
+        None where one statement after the other, in one transaction, is as fast.
+        """
+
+    # -- the driver ---------------------------------------------------------------------
+
+    @abstractmethod
+    def time_to_driver(self, time: datetime | None) -> Any:
+        """Give the parameter for a time in UTC."""
+
+    @abstractmethod
+    def time_from_driver(self, value: Any) -> Any:
+        """Give the time of a value that was read, in UTC; None where it is None."""
+
+    @abstractmethod
+    def is_closed(self, driver: Any) -> bool:
+        """Tell, without asking the server, whether a driver's connection has ended."""
+
+    @abstractmethod
+    async def fetch(
+        self, driver: Any, sql: str, arguments: Sequence[Any], options: EngineOptions
+    ) -> list[Any]:
+        """Run one reading statement, in one round trip or thread hop."""
+
+    @abstractmethod
+    async def execute(
+        self, driver: Any, calls: Sequence[tuple[str, Sequence[Any]]], options: EngineOptions
+    ) -> list[int]:
+        """Run writing statements in one transaction; give how many rows each one changed.
+
+        When it returns, they are committed. One statement takes one round trip, and any
+        number of them one thread hop.
+        """
+
+    # -- migrations ---------------------------------------------------------------------
+
+    @abstractmethod
+    def migration_lock(
+        self, connection: AsyncConnection, schema: str | None, timeout_s: float
+    ) -> contextlib.AbstractAsyncContextManager[None]:
+        """Keep every other migration of these tables out for as long as the block runs.
+
+        Raises:
+            StoreUnavailableError: another one holds the lock for longer than the timeout.
+        """
+
+
+def diagnose_by_type(error: BaseException) -> Diagnosis:
+    """Diagnose what carries no code: the network, the pool, a connection that is gone."""
+    for cause in causes(error):
+        name = type(cause).__name__
+        if isinstance(cause, exc.TimeoutError):
+            return Diagnosis(
+                Fault.UNAVAILABLE,
+                "no connection became free",
+                "Raise `pool_size` or `pool_timeout_s`, or make fewer calls at once.",
+            )
+        if isinstance(cause, TimeoutError):
+            return Diagnosis(
+                Fault.UNAVAILABLE, "timed out", "Check the server's load and the network."
+            )
+        if isinstance(cause, OSError):
+            return Diagnosis(
+                Fault.TRANSIENT,
+                name,
+                "Check that the server runs and that host and port in the URL are right.",
+            )
+        if isinstance(cause, exc.DBAPIError) and cause.connection_invalidated:
+            return Diagnosis(
+                Fault.TRANSIENT,
+                "the connection was lost",
+                "It did not pass by itself; call again later.",
+            )
+    return Diagnosis(Fault.OTHER, type(error).__name__, "The cause says more.")
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    current: BaseException | None = error
+    while current is not None:
+        yield current
+        current = getattr(current, "orig", None) or current.__cause__

@@ -1,0 +1,243 @@
+"""SQLite, through aiosqlite."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from sqlalchemy import URL, Column, Table, event, exc
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import AsyncAdaptedQueuePool
+
+from ...errors import WorkflowStoreError
+from .base import Diagnosis, Fault, StoreDialect, causes, diagnose_by_type
+from .options import EngineOptions
+
+if TYPE_CHECKING:
+    import aiosqlite
+
+__all__ = ["SQLITE"]
+
+_T = TypeVar("_T")
+
+
+class _Sqlite(StoreDialect):
+    name = "sqlite"
+    migrates_at_opening = True
+    supports_schema = False
+    migrates_in_one_transaction = True  # the lock is a transaction
+    enforces_foreign_keys = False  # a caller's connection may have them off
+
+    def create_engine(self, url: URL, options: EngineOptions) -> AsyncEngine:
+        in_memory = self._is_in_memory(url)
+        engine = create_async_engine(
+            url.set(drivername="sqlite+aiosqlite"),
+            # One connection is the whole database in memory: it is never shared and never
+            # dropped. SQLAlchemy's default there lets transactions mix on one connection.
+            poolclass=AsyncAdaptedQueuePool,
+            pool_size=1 if in_memory else options["pool_size"],
+            max_overflow=0,
+            pool_use_lifo=True,  # a connection that was just used has its statements at hand
+            # Nothing leaves a transaction open, so that a thread hop per use is spared.
+            pool_reset_on_return=None,
+            pool_timeout=options["pool_timeout_s"],
+            connect_args={
+                "timeout": options["busy_timeout_s"],
+                # sqlite3 would begin transactions by itself, and as reads.
+                "isolation_level": None,
+            },
+            hide_parameters=True,
+        )
+
+        @event.listens_for(engine.sync_engine, "connect")
+        def configure(connection: Any, _: Any) -> None:
+            cursor = connection.cursor()
+            # Off by default in SQLite, and per connection: the cascade from run to steps.
+            cursor.execute("PRAGMA foreign_keys=ON")
+            # Per connection too. FULL syncs the log at every commit; NORMAL only at checkpoints.
+            cursor.execute(f"PRAGMA synchronous={options['synchronous']}")
+            cursor.close()
+
+        return engine
+
+    async def prepare(self, engine: AsyncEngine, options: EngineOptions) -> None:
+        if self._is_in_memory(engine.url):
+            return
+        arguments, keywords = engine.dialect.create_connect_args(engine.url)
+        # In a thread of its own: a connection of aiosqlite that cannot be opened leaves one
+        # behind, which complains when the event loop is closed before it has ended.
+        mode = await asyncio.to_thread(
+            _switch_to_wal, arguments, keywords, options["busy_timeout_s"]
+        )
+        if mode != "wal":
+            raise WorkflowStoreError(
+                f"{engine.url.database!r} cannot use a write-ahead log (its journal mode is "
+                f"{mode!r}): put the file on a local disk, and open it for writing."
+            )
+
+    def insert(self, table: Table) -> sqlite.Insert:
+        return sqlite.insert(table)
+
+    def given_rows(self, columns: Sequence[Column[Any]]) -> None:
+        return None
+
+    def time_to_driver(self, time: datetime | None) -> str | None:
+        # What SQLAlchemy's DateTime writes; of one length, so that text order is time order.
+        return None if time is None else time.replace(tzinfo=None).isoformat(" ", "microseconds")
+
+    def time_from_driver(self, value: str | None) -> Any:
+        return None if value is None else datetime.fromisoformat(value).replace(tzinfo=UTC)
+
+    def is_closed(self, driver: aiosqlite.Connection) -> bool:
+        return False
+
+    async def fetch(
+        self,
+        driver: aiosqlite.Connection,
+        sql: str,
+        arguments: Sequence[Any],
+        options: EngineOptions,
+    ) -> list[Any]:
+        def run(connection: sqlite3.Connection) -> list[Any]:
+            return connection.execute(sql, arguments).fetchall()
+
+        return await _in_its_thread(driver, run)
+
+    async def execute(
+        self,
+        driver: aiosqlite.Connection,
+        calls: Sequence[tuple[str, Sequence[Any]]],
+        options: EngineOptions,
+    ) -> list[int]:
+        def run(connection: sqlite3.Connection) -> list[int]:
+            try:
+                # Beginning as a write waits for the lock. A transaction that read before fails
+                # at once with "database is locked" where another one wrote in between.
+                if not connection.in_transaction:
+                    connection.execute("BEGIN IMMEDIATE")
+                counts = [connection.execute(*call).rowcount for call in calls]
+                connection.commit()
+            except BaseException:
+                connection.rollback()
+                raise
+            return counts
+
+        return await _in_its_thread(driver, run)
+
+    def diagnose(self, error: BaseException) -> Diagnosis:
+        for cause in causes(error):
+            name = getattr(cause, "sqlite_errorname", None)
+            if name is not None:
+                # An extended code, such as SQLITE_IOERR_WRITE, begins with the primary one.
+                primary = "_".join(name.split("_")[:2])
+                fault, advice = (
+                    _SQLITE_CODES.get(name) or _SQLITE_CODES.get(primary) or (Fault.OTHER, "")
+                )
+                return Diagnosis(fault, name, advice)
+        return diagnose_by_type(error)
+
+    @contextlib.asynccontextmanager
+    async def migration_lock(
+        self, connection: AsyncConnection, schema: str | None, timeout_s: float
+    ) -> AsyncIterator[None]:
+        waits_ms = (await connection.exec_driver_sql("PRAGMA busy_timeout")).scalar_one()
+        # Short, and again and again, so that a cancelled migration ends soon.
+        await connection.exec_driver_sql("PRAGMA busy_timeout=50")
+        deadline = time.monotonic() + timeout_s
+        try:
+            # A caller's engine may have begun on its own, as a read.
+            if await _in_transaction(connection):
+                await connection.exec_driver_sql("ROLLBACK")
+            while True:
+                try:
+                    await connection.exec_driver_sql("BEGIN IMMEDIATE")
+                except exc.OperationalError as error:
+                    if self.diagnose(error).name != "SQLITE_BUSY" or time.monotonic() > deadline:
+                        raise
+                    await asyncio.sleep(0.05)
+                else:
+                    break
+            yield
+            await connection.commit()
+        finally:
+            await connection.rollback()
+            await connection.exec_driver_sql(f"PRAGMA busy_timeout={waits_ms}")
+
+    @staticmethod
+    def _is_in_memory(url: URL) -> bool:
+        return url.database in {None, "", ":memory:"}
+
+
+def _switch_to_wal(arguments: Sequence[Any], keywords: Mapping[str, Any], timeout_s: float) -> str:
+    """Turn on the write-ahead log, with which readers work beside the writer.
+
+    The file remembers it. The switch itself takes a lock for which SQLite does not wait, so
+    that several processes that open a new file must take turns by themselves.
+    """
+    deadline = time.monotonic() + timeout_s
+    with contextlib.closing(
+        sqlite3.connect(*arguments, **{**keywords, "timeout": timeout_s})
+    ) as connection:
+        while True:
+            try:
+                (mode,) = connection.execute("PRAGMA journal_mode=WAL").fetchone()
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)
+            else:
+                return str(mode)
+
+
+async def _in_transaction(connection: AsyncConnection) -> bool:
+    raw = await connection.get_raw_connection()
+    driver: Any = raw.driver_connection
+    return bool(driver.in_transaction)
+
+
+async def _in_its_thread(
+    driver: aiosqlite.Connection, run: Callable[[sqlite3.Connection], _T]
+) -> _T:
+    """Run a function in the connection's thread: one hop, whatever it does there.
+
+    The driver's public methods take a hop for each statement, at some 100 microseconds, and
+    leave a transaction open in between; `_execute` is what each of them is made of. A
+    cancelled caller does not stop the thread, so the function's transaction always ends.
+    """
+    result: _T = await driver._execute(run, driver._conn)  # type: ignore[no-untyped-call] # noqa: SLF001
+    return result
+
+
+_AGAIN = "It did not pass by itself; call again later."
+_SCHEMA = "The tables are not those of a workflow store."
+
+# https://www.sqlite.org/rescode.html
+_SQLITE_CODES = {
+    "SQLITE_BUSY": (
+        Fault.UNAVAILABLE,  # the busy timeout has passed already
+        "Another process has been writing for longer than `busy_timeout_s`: end it, or wait.",
+    ),
+    "SQLITE_BUSY_RECOVERY": (Fault.TRANSIENT, _AGAIN),
+    "SQLITE_BUSY_SNAPSHOT": (Fault.TRANSIENT, _AGAIN),
+    "SQLITE_CANTOPEN": (
+        Fault.UNAVAILABLE,
+        "Check that the folder exists and that this user may write to it and to the file.",
+    ),
+    "SQLITE_CONSTRAINT_FOREIGNKEY": (Fault.RUN_MISSING, ""),
+    "SQLITE_CORRUPT": (Fault.OTHER, "The file is damaged: restore it from a backup."),
+    "SQLITE_ERROR": (Fault.SCHEMA, _SCHEMA),  # the code for a missing table or column
+    "SQLITE_FULL": (Fault.OTHER, "The disk is full: nothing was written; free some space."),
+    "SQLITE_IOERR": (Fault.UNAVAILABLE, "The disk failed to read or write: check it."),
+    "SQLITE_LOCKED": (Fault.TRANSIENT, _AGAIN),
+    "SQLITE_NOTADB": (Fault.OTHER, "The file is not a SQLite database: check the URL."),
+    "SQLITE_READONLY": (Fault.OTHER, "This user may not write to the file or to its folder."),
+    "SQLITE_TOOBIG": (Fault.OTHER, "A value is larger than SQLite takes (1 GB by default)."),
+}
+
+SQLITE: StoreDialect = _Sqlite()
