@@ -131,5 +131,4 @@ def checked_out(store: WorkflowStore) -> int:
     """How many connections of a store's pool are in use."""
     if not isinstance(store, SqlWorkflowStore):
         return 0
-    assert store._engine is not None
-    return int(store._engine.pool.checkedout())  # type: ignore[attr-defined] # QueuePool has it
+    return int(store.engine.pool.checkedout())  # type: ignore[attr-defined] # QueuePool has it

@@ -1,0 +1,547 @@
+"""Calls that are cancelled: nothing is half-written, nothing leaks, the store stays usable."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import sqlite3
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from typing import Any
+
+import asyncpg
+import pytest
+from sqlalchemy import make_url
+
+from conftest import checked_out
+from workflow_store import (
+    RunNotFoundError,
+    SqlWorkflowStore,
+    StoreClosedError,
+    WorkflowExecutionState,
+    WorkflowStepState,
+    WorkflowStore,
+    open_store,
+)
+
+PATIENCE_S = 60.0
+"""For what is awaited and must come: a bound against a hang, never a measure of speed."""
+
+CREATED_AT = "2026-01-01T00:00:00Z"
+
+
+def run(run_task_id: str, mark: int = 0) -> WorkflowExecutionState:
+    """Give a run that carries a mark in every field, to see whether it is whole."""
+    return WorkflowExecutionState.model_validate(
+        {
+            "run_task_id": run_task_id,
+            "agent_id": f"agent-{mark}",
+            "thread_id": f"thread-{mark}",
+            "user_id": f"user-{mark}",
+            "workspace_id": f"workspace-{mark}",
+            "entry_point": f"entry-{mark}",
+            "definition": {"mark": mark, "text": "d" * 2000},
+            "input": {"mark": mark, "text": "i" * 2000},
+            "context": {"mark": mark, "text": "c" * 2000},
+            "created_at": CREATED_AT,
+            "updated_at": CREATED_AT,
+        }
+    )
+
+
+def step(step_id: str, mark: int = 0) -> WorkflowStepState:
+    return WorkflowStepState(
+        step_id=step_id,
+        result={"mark": mark, "text": "r" * 2000},
+        error=f"error-{mark}",
+        wait_task_id=f"wait-{mark}",
+    )
+
+
+def check_run(found: WorkflowExecutionState | None) -> int | None:
+    """Make sure that a run is whole, and give the mark of its `create_run`."""
+    if found is None:
+        return None
+    mark = int(found.agent_id.removeprefix("agent-"))
+    assert found.context == {"mark": found.context["mark"], "text": "c" * 2000}
+    expected = run(found.run_task_id, mark).model_copy(
+        update={"context": found.context, "updated_at": found.updated_at}
+    )
+    assert found == expected
+    return mark
+
+
+def check_step(found: WorkflowStepState | None) -> int | None:
+    if found is None:
+        return None
+    mark = int(found.result["mark"])
+    assert found == step(found.step_id, mark)
+    return mark
+
+
+async def until(holds: Callable[[], Awaitable[bool]]) -> None:
+    """Wait for something to hold that nothing announces."""
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            if await holds():
+                return
+            await asyncio.sleep(0.002)
+
+
+async def settled(store: WorkflowStore | None = None) -> None:
+    """Wait until what was cancelled has come to its end in the background."""
+
+    async def nothing_under_way() -> bool:
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        return not others and (store is None or checked_out(store) == 0)
+
+    await until(nothing_under_way)
+
+
+async def threads_ended(expected: set[threading.Thread]) -> None:
+    """Wait until there are no threads but these; each connection to SQLite has one.
+
+    Those that the event loop keeps for `asyncio.to_thread` end with it.
+    """
+
+    async def no_others() -> bool:
+        others = set(threading.enumerate()) - expected
+        return all(thread.name.startswith("asyncio_") for thread in others)
+
+    await until(no_others)
+
+
+async def cancelled(call: Awaitable[Any], after: float | int) -> bool:
+    """Cancel a call after so many rounds of the loop or seconds; tell whether it had ended."""
+    task = asyncio.ensure_future(call)
+    if isinstance(after, int):
+        for _ in range(after):  # none: before its first line has run
+            await asyncio.sleep(0)
+    else:
+        await asyncio.sleep(after)
+    task.cancel()
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            await task
+    except asyncio.CancelledError:
+        return False
+    return True
+
+
+def some_delay() -> float | int:
+    return random.choice([0, 1, 2, 3, random.randint(4, 40), random.uniform(0, 0.005)])
+
+
+@contextlib.asynccontextmanager
+async def locked(url: str) -> AsyncIterator[None]:
+    """Let no write through: another connection holds the lock that it needs."""
+    if url.startswith("sqlite"):
+        database = sqlite3.connect(str(make_url(url).database), isolation_level=None)
+        database.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        finally:
+            database.rollback()
+            database.close()
+    else:
+        connection = await asyncpg.connect(url)
+        try:
+            async with connection.transaction():
+                await connection.execute("LOCK TABLE runs, steps IN EXCLUSIVE MODE")
+                yield
+        finally:
+            await connection.close()
+
+
+async def sessions(url: str) -> list[tuple[int, str]]:
+    """The sessions of other clients on this PostgreSQL database, and what they do."""
+    connection = await asyncpg.connect(url)
+    try:
+        rows = await connection.fetch(
+            "SELECT pid, state FROM pg_stat_activity WHERE datname = current_database() "
+            "AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
+        )
+    finally:
+        await connection.close()
+    return [(row["pid"], row["state"]) for row in rows]
+
+
+async def no_sessions(url: str) -> None:
+    """Wait until the server has seen every other client leave."""
+
+    async def none() -> bool:
+        return not await sessions(url)
+
+    await until(none)
+
+
+# -- single calls ----------------------------------------------------------------------
+
+
+def a_write(store: WorkflowStore, name: str, mark: int) -> Awaitable[None]:
+    match name:
+        case "create_run":
+            return store.create_run(run("r", mark))
+        case "update_context":
+            return store.update_context("r", {"mark": mark, "text": "c" * 2000})
+        case "upsert_step":
+            return store.upsert_step("r", step("s", mark))
+        case _:
+            return store.delete_run("r")
+
+
+def a_read(store: WorkflowStore, name: str) -> Awaitable[object]:
+    match name:
+        case "get_run":
+            return store.get_run("r")
+        case "get_step":
+            return store.get_step("r", "s")
+        case _:
+            return store.list_steps("r")
+
+
+READS = ("get_run", "get_step", "list_steps")
+WRITES = ("create_run", "update_context", "upsert_step", "delete_run")
+
+
+async def test_cancelled_calls_leave_the_store_usable_and_each_write_whole_or_undone(
+    store: WorkflowStore,
+) -> None:
+    """200 cancellations, of any method at any moment, one after the other."""
+    for mark in range(1, 201):
+        await store.create_run(run("r", -mark))
+        await store.upsert_step("r", step("s", -mark))
+        name = random.choice(READS + WRITES)
+        if name in READS:
+            await cancelled(a_read(store, name), some_delay())
+            ended = False
+        else:
+            ended = await cancelled(a_write(store, name, mark), some_delay())
+        await settled(store)
+
+        found = await store.get_run("r")
+        created = check_run(found)
+        context = None if found is None else found.context["mark"]
+        upserted = check_step(await store.get_step("r", "s"))
+        before, after = (-mark, -mark, -mark), {
+            "create_run": (mark, mark, -mark),
+            "update_context": (-mark, mark, -mark),
+            "upsert_step": (-mark, -mark, mark),
+            "delete_run": (None, None, None),
+        }.get(name)  # fmt: skip
+        assert (created, context, upserted) in ([after] if ended else [before, after])
+        assert checked_out(store) == 0
+
+
+async def test_calls_cancelled_at_once_leave_whole_rows_and_no_connection_in_use(
+    store: WorkflowStore,
+) -> None:
+    """Ten batches of twenty calls that compete for the connections."""
+    await store.create_run(run("kept", 7))
+    await store.upsert_step("kept", step("s", 7))
+    for batch in range(10):
+        calls = [
+            cancelled(
+                a_write(store, random.choice(WRITES[:3]), batch * 20 + number)
+                if random.random() < 0.7
+                else a_read(store, random.choice(READS)),
+                some_delay(),
+            )
+            for number in range(20)
+        ]
+        for outcome in await asyncio.gather(*calls, return_exceptions=True):
+            assert outcome in (True, False) or isinstance(outcome, LookupError)
+        await settled(store)
+        assert checked_out(store) == 0
+        check_run(await store.get_run("r"))
+        check_step(await store.get_step("r", "s"))
+        assert check_run(await store.get_run("kept")) == 7
+        assert check_step(await store.get_step("kept", "s")) == 7
+
+
+async def test_cancelled_calls_let_the_server_see_no_more_connections(postgres_url: str) -> None:
+    """The pool keeps the very connections that it had, none of them inside a transaction."""
+    async with SqlWorkflowStore(postgres_url, pool_size=4) as store:
+        await store.create_run(run("r"))
+        await asyncio.gather(*(store.get_run("r") for _ in range(40)))
+        before = {pid for pid, _ in await sessions(postgres_url)}
+        assert 1 <= len(before) <= 4
+        for _ in range(10):
+            calls = [
+                cancelled(a_write(store, random.choice(WRITES[:3]), number), some_delay())
+                for number in range(20)
+            ]
+            await asyncio.gather(*calls)
+            await settled(store)
+        after = await sessions(postgres_url)
+        assert before <= {pid for pid, _ in after}
+        assert len(after) <= 4
+        assert {state for _, state in after} == {"idle"}
+    await no_sessions(postgres_url)
+
+
+async def test_cancelling_while_the_database_is_locked_ends_the_calls_before_the_lock(
+    database_url: str,
+) -> None:
+    """A cancelled caller does not wait for the lock, also where no connection is free."""
+    async with open_store(database_url, pool_size=2) as store:
+        await store.create_run(run("r"))
+        async with locked(database_url):
+            calls = [
+                asyncio.create_task(store.upsert_step("r", step(f"s{number}")))
+                for number in range(6)
+            ]
+            await asyncio.sleep(0.02)
+            for call in calls:
+                call.cancel()
+            async with asyncio.timeout(PATIENCE_S):
+                outcomes = await asyncio.gather(*calls, return_exceptions=True)
+            assert [type(outcome) for outcome in outcomes] == [asyncio.CancelledError] * 6
+        await settled(store)
+        await store.upsert_step("r", step("last", 9))
+        found = await store.list_steps("r")
+        assert [check_step(each) for each in found] == [0] * (len(found) - 1) + [9]
+
+
+async def test_a_timeout_around_a_call_is_the_callers_own_timeout_error(
+    database_url: str,
+) -> None:
+    """It is not taken for a failure of the database, and the next call works."""
+    async with open_store(database_url) as store:
+        await store.create_run(run("r"))
+        async with locked(database_url):
+            for _ in range(3):
+                with pytest.raises(TimeoutError) as caught:
+                    async with asyncio.timeout(0.02):
+                        await store.upsert_step("r", step("s", 1))
+                assert type(caught.value) is TimeoutError
+                with pytest.raises(TimeoutError):
+                    await asyncio.wait_for(store.update_context("r", {}), 0.02)
+        await store.upsert_step("r", step("s", 2))
+        await settled(store)
+        assert check_step(await store.get_step("r", "s")) in {1, 2}
+        assert checked_out(store) == 0
+
+
+async def test_a_cancelled_write_never_happens_after_the_next_write(store: WorkflowStore) -> None:
+    """What was begun may still be completed, but what is written afterwards stays."""
+    for mark in range(1, 120, 2):
+        await store.create_run(run("r", mark))
+        await cancelled(store.upsert_step("r", step("s", mark)), some_delay())
+        await store.upsert_step("r", step("s", mark + 1))
+        await cancelled(store.update_context("r", run("r", mark).context), some_delay())
+        await store.update_context("r", run("r", mark + 1).context)
+        await cancelled(store.delete_run("gone"), some_delay())
+        await store.create_run(run("gone", mark))
+        await settled(store)
+        assert check_step(await store.get_step("r", "s")) == mark + 1
+        found = await store.get_run("r")
+        assert found is not None
+        assert found.context["mark"] == mark + 1
+        assert check_run(await store.get_run("gone")) == mark
+
+        await cancelled(store.upsert_step("r", step("t", mark)), some_delay())
+        await cancelled(store.create_run(run("r", mark)), some_delay())
+        await store.delete_run("r")
+        await settled(store)
+        assert await store.get_run("r") is None
+        assert await store.list_steps("r") == []
+
+
+# -- opening and closing ---------------------------------------------------------------
+
+
+async def test_a_cancelled_opening_can_be_repeated_and_closed_without_a_leak(
+    database_url: str,
+) -> None:
+    """Cancelled at any moment, also twice, an opening leaves no thread and no session."""
+    threads = set(threading.enumerate())
+    store = SqlWorkflowStore(database_url)
+    for number in range(24):
+        await cancelled(store.open(), random.choice([some_delay(), random.uniform(0, 0.1)]))
+        if number % 4 == 1:
+            await cancelled(store.open(), some_delay())
+        if number % 2:
+            await store.open()
+            await store.create_run(run("r", number))
+            assert check_run(await store.get_run("r")) == number
+        await store.close()
+        with pytest.raises(StoreClosedError):
+            await store.get_run("r")
+    await settled()
+    await threads_ended(threads)
+    if database_url.startswith("postgres"):
+        await no_sessions(database_url)
+
+
+async def test_a_cancelled_closing_goes_on_to_its_end_and_the_store_opens_again(
+    database_url: str,
+) -> None:
+    """Calls that were under way are completed; no thread and no session stays."""
+    threads = set(threading.enumerate())
+    store = SqlWorkflowStore(database_url)
+    for number in range(24):
+        await store.open()
+        await store.create_run(run("r", number))
+        writes = [
+            asyncio.create_task(store.upsert_step("r", step(f"s{place}", number)))
+            for place in range(5)
+        ]
+        await asyncio.sleep(0)
+        await cancelled(store.close(), some_delay())
+        if number % 2:
+            await settled()
+        await asyncio.gather(*writes)
+        await store.open()
+        steps = await store.list_steps("r")
+        assert [check_step(each) for each in steps] == [number] * 5
+        await cancelled(store.close(), some_delay())
+        await store.close()
+    await settled()
+    await threads_ended(threads)
+    if database_url.startswith("postgres"):
+        await no_sessions(database_url)
+
+
+async def test_a_cancelled_async_with_leaves_nothing_open(database_url: str) -> None:
+    """Nobody closes what a cancelled `async with` was about to open, so it closes itself."""
+    threads = set(threading.enumerate())
+
+    async def use(store: WorkflowStore) -> None:
+        async with store:
+            await asyncio.Event().wait()
+
+    for _ in range(12):
+        store = SqlWorkflowStore(database_url)
+        delay_s = random.choice([0.0, random.uniform(0, 0.05)])
+        assert not await cancelled(use(store), delay_s)
+        await settled()
+        with pytest.raises(StoreClosedError):
+            await store.get_run("r")
+    await threads_ended(threads)
+    if database_url.startswith("postgres"):
+        await no_sessions(database_url)
+
+
+async def test_an_opening_that_is_cancelled_does_not_close_a_store_that_was_open(
+    database_url: str,
+) -> None:
+    """To open an open store does nothing, and so does to cancel that."""
+    async with SqlWorkflowStore(database_url) as store:
+        for _ in range(5):
+            await cancelled(store.open(), some_delay())
+            await settled()
+            await store.create_run(run("r", 1))
+            assert check_run(await store.get_run("r")) == 1
+
+
+async def test_a_program_interrupted_amid_its_calls_ends_them_and_closes(
+    database_url: str,
+) -> None:
+    """As on Ctrl-C: the main task is cancelled, once or twice, inside `async with`."""
+    threads = set(threading.enumerate())
+
+    async def work(mark: int) -> None:
+        async with open_store(database_url) as store:
+            await store.create_run(run("r", mark))
+            await asyncio.gather(
+                *(store.upsert_step("r", step(f"s{number}", mark)) for number in range(20))
+            )
+            await asyncio.Event().wait()
+
+    for mark in range(8):
+        main = asyncio.create_task(work(mark))
+        await asyncio.sleep(random.uniform(0, 0.1))
+        main.cancel()
+        if mark % 2:
+            await asyncio.sleep(random.uniform(0, 0.002))
+            main.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await main
+        await settled()
+    await threads_ended(threads)
+    if database_url.startswith("postgres"):
+        await no_sessions(database_url)
+    async with open_store(database_url) as store:
+        check_run(await store.get_run("r"))
+        for each in await store.list_steps("r"):
+            check_step(each)
+
+
+def test_a_loop_that_ends_amid_cancelled_calls_leaves_whole_rows(database_url: str) -> None:
+    """`asyncio.run` cancels also what goes on in the background."""
+
+    async def work(mark: int) -> None:
+        async with open_store(database_url) as store:
+            await store.create_run(run("r", mark))
+            for number in range(20):
+                await cancelled(store.upsert_step("r", step(f"s{number}", mark)), some_delay())
+            closing = asyncio.create_task(store.close())
+            await asyncio.sleep(0)
+            closing.cancel()
+
+    async def look() -> None:
+        async with open_store(database_url) as store:
+            check_run(await store.get_run("r"))
+            for each in await store.list_steps("r"):
+                check_step(each)
+
+    for mark in range(5):
+        asyncio.run(work(mark))
+        asyncio.run(look())
+
+
+# -- groups of tasks -------------------------------------------------------------------
+
+
+async def in_one_group(*calls: Coroutine[Any, Any, object]) -> None:
+    async with asyncio.TaskGroup() as group:
+        for call in calls:
+            group.create_task(call)
+
+
+async def test_a_failing_sibling_cancels_the_calls_of_its_task_group_and_nothing_else(
+    store: WorkflowStore,
+) -> None:
+    """What the group had begun is whole; calls outside of the group come to their end."""
+    await store.create_run(run("r"))
+    for mark in range(1, 11):
+        outside = asyncio.create_task(store.upsert_step("r", step("outside", mark)))
+
+        async def fail() -> None:
+            for _ in range(random.randint(0, 30)):
+                await asyncio.sleep(0)
+            raise ZeroDivisionError
+
+        with pytest.raises(ExceptionGroup) as caught:
+            await in_one_group(
+                *(store.upsert_step("r", step(f"s{number}", mark)) for number in range(12)),
+                store.get_run("r"),
+                store.list_steps("r"),
+                fail(),
+            )
+        assert [type(error) for error in caught.value.exceptions] == [ZeroDivisionError]
+        await outside
+        await settled(store)
+        assert checked_out(store) == 0
+        assert check_step(await store.get_step("r", "outside")) == mark
+        for found in await store.list_steps("r"):
+            check_step(found)
+
+
+async def test_a_failing_call_cancels_its_siblings_and_arrives_as_our_error(
+    store: WorkflowStore,
+) -> None:
+    """`RunNotFoundError` is all that the group raises."""
+    await store.create_run(run("other"))
+    with pytest.raises(ExceptionGroup) as caught:
+        await in_one_group(
+            *(store.upsert_step("other", step(f"s{number}")) for number in range(20)),
+            store.upsert_step("r", step("s")),
+            store.update_context("r", {}),
+        )
+    assert {type(error) for error in caught.value.exceptions} == {RunNotFoundError}
+    await settled(store)
+    for found in await store.list_steps("other"):
+        assert check_step(found) == 0
