@@ -9,6 +9,7 @@ import ast
 import hashlib
 import os
 import sysconfig
+import threading
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,9 @@ from workflow_store import JsonValue
 Results = dict[str, Any]
 Counts = dict[str, Counter[str]]
 """What was counted, by package."""
+
+PARSING = threading.Lock()
+"""CPython 3.11 may confuse the depths of two trees that it builds at once in two threads."""
 
 LEFT_OUT = {"__pycache__", "dist-packages", "idle_test", "site-packages", "test", "tests"}
 
@@ -51,7 +55,9 @@ def count_definitions(results: Results, part: int, of: int) -> JsonValue:
     """Count functions and classes."""
     counts: Counts = defaultdict(Counter)
     for file, source in _read(results, part, of):
-        for node in ast.walk(ast.parse(source)):
+        with PARSING:
+            tree = ast.parse(source)
+        for node in ast.walk(tree):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 counts[_package(file)]["functions"] += 1
             elif isinstance(node, ast.ClassDef):

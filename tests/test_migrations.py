@@ -482,6 +482,16 @@ async def test_offline_sql_of_an_unknown_revision_is_refused(revision: str) -> N
         await migrate.offline_sql("postgresql://", revision)
 
 
+async def test_a_relative_revision_is_taken_in_a_schema_that_is_not_there_yet(
+    empty_postgres_url: str,
+) -> None:
+    """One up and one down, as on a database that has its schema."""
+    await migrate.upgrade(empty_postgres_url, "+1", schema=ODD_SCHEMA)
+    assert await migrate.current(empty_postgres_url, schema=ODD_SCHEMA) is not None
+    await migrate.downgrade(empty_postgres_url, "-1", schema=ODD_SCHEMA)
+    assert await migrate.current(empty_postgres_url, schema=ODD_SCHEMA) is None
+
+
 @pytest.mark.parametrize("schema", [None, ODD_SCHEMA])
 async def test_what_fails_before_it_begins_makes_no_schema(
     empty_postgres_url: str, schema: str | None
@@ -664,6 +674,34 @@ async def test_a_cancelled_migration_ends_at_once_and_lets_go_of_the_lock(
     await migrate.upgrade(target, lock_timeout_s=PATIENCE_S)
     await migrate.check(target)
     assert ended_at_once
+
+
+async def test_a_migration_that_waits_keeps_no_other_database_waiting(
+    empty_url: str, tmp_path: Path
+) -> None:
+    """One database that stays locked is no reason to fail for another one in the process."""
+    other = f"sqlite:///{tmp_path}/other.db"
+    async with another_migration(empty_url):
+        waiting = asyncio.create_task(migrate.upgrade(empty_url, lock_timeout_s=PATIENCE_S))
+        await asyncio.wait({waiting}, timeout=0.3)
+        await migrate.upgrade(other, lock_timeout_s=0.5)
+        await migrate.offline_sql(other)
+    await waiting
+    await migrate.check(other)
+
+
+async def test_a_migration_waits_for_a_reader_of_the_file_to_end(sqlite_url: str) -> None:
+    """Without a write-ahead log a commit has to wait for readers, for as long as was said."""
+    await execute(sqlite_url, "CREATE TABLE accounts (id INTEGER PRIMARY KEY)")
+    with closing(sqlite3.connect(make_url(sqlite_url).database or "")) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM accounts").fetchall()
+        upgrade = asyncio.create_task(migrate.upgrade(sqlite_url, lock_timeout_s=PATIENCE_S))
+        done, _ = await asyncio.wait({upgrade}, timeout=0.5)
+        assert not done
+        reader.rollback()
+    await upgrade
+    await migrate.check(sqlite_url)
 
 
 @pytest.mark.parametrize("lock_timeout_s", [0.2, 0])

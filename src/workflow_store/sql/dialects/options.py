@@ -54,11 +54,12 @@ def complete_options(options: EngineOptions) -> EngineOptions:
         if name not in _DEFAULTS:
             raise ValueError(f"there is no option {name!r}; there are {', '.join(_DEFAULTS)}")
         if name == "synchronous":
-            valid = value in {"FULL", "NORMAL"}
+            valid = value in ("FULL", "NORMAL")
         elif name == "transaction_pooler":
             valid = isinstance(value, bool)
         else:
-            valid = isinstance(value, int | float) and value > 0
+            number = int if name == "pool_size" else int | float
+            valid = isinstance(value, number) and not isinstance(value, bool) and value > 0
         if not valid:
             raise ValueError(f"{name}={value!r} is out of range")
     return {**_DEFAULTS, **options}
