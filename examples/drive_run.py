@@ -13,7 +13,6 @@ from pathlib import Path
 
 from stdlib_steps import FUNCTIONS
 from tiny_runtime import Runtime
-
 from workflow_store import open_store
 
 

@@ -18,7 +18,7 @@ from .opening import open_store
 from .sql.dialects import EngineOptions
 from .sql.store import SqlWorkflowStore
 from .state import JsonValue, TaskStatus, WorkflowExecutionState, WorkflowStepState
-from .store import WorkflowStore
+from .store import RunSnapshot, WorkflowStore
 
 __all__ = [
     "EngineOptions",
@@ -26,6 +26,7 @@ __all__ = [
     "InvalidStateError",
     "JsonValue",
     "RunNotFoundError",
+    "RunSnapshot",
     "SchemaMismatchError",
     "SqlWorkflowStore",
     "StoreClosedError",

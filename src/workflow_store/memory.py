@@ -14,7 +14,7 @@ from .state import (
     checked_run,
     checked_step,
 )
-from .store import WorkflowStore
+from .store import RunSnapshot, WorkflowStore
 
 __all__ = ["InMemoryWorkflowStore"]
 
@@ -91,6 +91,11 @@ class InMemoryWorkflowStore(WorkflowStore):
         run_task_id = checked_identifier(run_task_id, name="run_task_id")
         texts = self._steps.get(run_task_id, {}).values()
         return [WorkflowStepState.model_validate_json(text) for text in texts]
+
+    async def load_run(self, run_task_id: str) -> RunSnapshot | None:
+        """Give a run and its steps as they are at one moment, None where there is no run."""
+        run = await self.get_run(run_task_id)
+        return None if run is None else RunSnapshot(run, await self.list_steps(run_task_id))
 
     def _check_open(self) -> None:
         if not self._is_open:

@@ -8,11 +8,23 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 from .state import JsonValue, WorkflowExecutionState, WorkflowStepState
 
-__all__ = ["WorkflowStore"]
+__all__ = ["RunSnapshot", "WorkflowStore"]
+
+
+class RunSnapshot(NamedTuple):
+    """A run and its steps as they were at one moment.
+
+    Attributes:
+        run: the run.
+        steps: its steps in the order in which they were first inserted.
+    """
+
+    run: WorkflowExecutionState
+    steps: list[WorkflowStepState]
 
 
 class WorkflowStore(ABC):

@@ -25,6 +25,7 @@ __all__ = [
     "run_row",
     "size_of",
     "step_from_row",
+    "step_of_snapshot",
     "step_row",
     "steps_from_rows",
 ]
@@ -130,6 +131,12 @@ def step_from_row(run_task_id: str, row: Row, dialect: StoreDialect) -> Workflow
         )
     except (TypeError, ValueError) as error:
         raise _damaged(f"step {row[0]!r} of run {run_task_id!r}") from error
+
+
+def step_of_snapshot(row: Row) -> Row:
+    """Give the row of a step out of one that is as wide as a run's, with `seq` before it."""
+    step_id, status, result, error, wait_task_id = row[1:6]
+    return step_id, status, result, error, *row[-2:], wait_task_id
 
 
 async def steps_from_rows(

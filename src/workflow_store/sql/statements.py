@@ -16,17 +16,21 @@ from sqlalchemy import (
     Insert,
     Select,
     Table,
+    Text,
     UpdateBase,
     bindparam,
     cast,
     delete,
     exists,
+    literal_column,
+    null,
     select,
     true,
+    union_all,
     update,
 )
 
-from .dialects import JsonText, StoreDialect
+from .dialects import JsonText, StoreDialect, UtcDateTime
 from .models import Base
 
 __all__ = ["Statement", "Statements", "Write"]
@@ -94,6 +98,15 @@ class Statements:
         self.get_step = self._compile(STEP_KEY, select(*STEP_READ).where(of_this_run, this_step))
         self.list_steps = self._compile(
             KEY, select(*STEP_READ).where(of_this_run).order_by(_STEPS.c.seq)
+        )
+
+        # One statement, and so one moment; the run is the first row.
+        self.load_run = self._compile(
+            KEY,
+            union_all(
+                select(literal_column("0").label("seq"), *RUN).where(this_run),
+                select(_STEPS.c.seq, *_as_wide_as_a_run()).where(of_this_run),
+            ).order_by("seq"),
         )
 
         self.create_run = self._write(
@@ -180,6 +193,13 @@ class Statements:
         if len(places) == 1:
             return Statement(str(compiled), lambda values: (values[places[0]],))
         return Statement(str(compiled), itemgetter(*places))
+
+
+def _as_wide_as_a_run() -> list[ColumnElement[Any]]:
+    texts = [column for column in STEP_READ if not isinstance(column.type, UtcDateTime)]
+    times = [column for column in STEP_READ if isinstance(column.type, UtcDateTime)]
+    missing = len(RUN) - len(STEP_READ)
+    return [*texts, *([cast(null(), Text)] * missing), *times]
 
 
 def _parameters(columns: Iterable[Column[Any]]) -> list[ColumnElement[Any]]:

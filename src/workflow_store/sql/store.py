@@ -19,7 +19,7 @@ from ..state import (
     checked_run,
     checked_step,
 )
-from ..store import WorkflowStore
+from ..store import RunSnapshot, WorkflowStore
 from . import migrate as migrations
 from . import rows
 from .database import Database, attempts, to_the_end
@@ -206,6 +206,26 @@ class SqlWorkflowStore(WorkflowStore):
         run_task_id = checked_identifier(run_task_id, name="run_task_id")
         found = await database.read(database.statements.list_steps, (run_task_id,))
         return await rows.steps_from_rows(run_task_id, found, self._dialect)
+
+    # -- both ---------------------------------------------------------------------------
+
+    async def load_run(self, run_task_id: str) -> RunSnapshot | None:
+        """Give a run and its steps as they are at one moment, None where there is no run.
+
+        The read that a resume makes, in one statement.
+        """
+        database = self._opened()
+        run_task_id = checked_identifier(run_task_id, name="run_task_id")
+        found = await database.read(database.statements.load_run, (run_task_id,))
+        if not found:
+            return None
+        (_, *run), *steps = found
+        return RunSnapshot(
+            rows.run_from_row(run, self._dialect),
+            await rows.steps_from_rows(
+                run_task_id, [rows.step_of_snapshot(step) for step in steps], self._dialect
+            ),
+        )
 
     async def _write(self, name: str, key: Hashable, row: Sequence[Any]) -> bool:
         database = self._opened()  # again: it may have been closed while waiting for room

@@ -116,6 +116,8 @@ class _Sqlite(StoreDialect):
         options: EngineOptions,
     ) -> list[int]:
         def run(connection: sqlite3.Connection) -> list[int]:
+            if len(calls) == 1 and connection.isolation_level is None:
+                return [connection.execute(*calls[0]).rowcount]  # a transaction by itself
             try:
                 # Beginning as a write waits for the lock. A transaction that read before fails
                 # at once with "database is locked" where another one wrote in between.
