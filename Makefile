@@ -1,10 +1,11 @@
 # Every target sets up what it needs in .venv, which git ignores.
 PYTHON ?= python3
 VENV := .venv
+BENCH := .venv-bench
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help demo test coverage check format clean
+.PHONY: help demo test coverage check bench format clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -34,9 +35,14 @@ check: $(READY)  ## lint, format, types, imports, the docs' examples
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest --quiet tests/test_documentation.py
 
+bench:  ## compare with what else one would use; ARGS=--quick for a short run
+	test -x $(BENCH)/bin/python || $(PYTHON) -m venv $(BENCH)
+	$(BENCH)/bin/python -m pip install --quiet --editable . --requirement benchmarks/requirements.txt
+	$(BENCH)/bin/python -m benchmarks $(ARGS)
+
 format: $(READY)  ## format, and mend what can be mended
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 clean:  ## remove what was made here
-	rm -rf $(VENV) build dist htmlcov .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV)* build dist htmlcov .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,1 @@
+"""Compares the stores with what else one would use, all in one interleaved run."""

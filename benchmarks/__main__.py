@@ -1,0 +1,172 @@
+"""`python -m benchmarks`, from the root of the repository."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import json
+import signal
+import sys
+import time
+import warnings
+from collections.abc import Awaitable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from . import plots, report
+from .arena import LARGE_SIZE, Arena, say
+from .codec import measure_codec
+from .contestant import Cell, Contestant
+from .contestants import CONTESTANTS, OURS, RawAsyncpg, RawSqlite3Full
+from .goals import goals
+from .growth import measure_growth
+from .machine import describe
+from .memory import measure_memory
+from .place import Place
+from .reads import measure_reads, measure_stalls
+from .values import KILOBYTE, Json, Values
+
+ROOT = Path(__file__).parents[1]
+HUGE_SIZE = 5_000_000
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Mode:
+    """How long everything takes."""
+
+    rounds: int
+    seconds: float
+    read_rounds: int
+    read_seconds: float
+    growth: tuple[int, ...]
+    growth_writes: int
+    callers: int
+
+
+FULL = Mode(15, 0.3, 9, 0.15, (10_000, 100_000, 1_000_000), 1_000, 100_000)
+QUICK = Mode(3, 0.1, 3, 0.04, (10_000, 50_000), 200, 20_000)
+
+
+async def _measure(place: Place, mode: Mode, only: str | None) -> Json:
+    arena = Arena(place, only=only)
+    try:
+        await arena.setup()
+        await arena.rounds(mode.rounds, mode.seconds)
+        say("whole runs are read")
+        reads = await measure_reads(
+            arena.open, arena.failures, rounds=mode.read_rounds, seconds=mode.read_seconds
+        )
+        stalls = await measure_stalls(arena.open, repeats=mode.read_rounds)
+        huge = await _huge(arena, mode.read_rounds)
+    finally:
+        await arena.close()
+    say("the codec")
+    codec = measure_codec((KILOBYTE, LARGE_SIZE), rounds=mode.read_rounds, seconds=0.05)
+    growth = await _or_none(
+        arena.failures, "growth",
+        measure_growth(place, mode.growth, rounds=mode.rounds, writes=mode.growth_writes),
+    )  # fmt: skip
+    say("memory")
+    memory = await _or_none(arena.failures, "memory", measure_memory(place, mode.callers))
+    figures: dict[str, Any] = {
+        "cells": arena.results, "reads": reads, "growth": growth or [], "memory": memory or [],
+    }  # fmt: skip
+    found = goals(**figures)
+    return {
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "quick": mode.callers == QUICK.callers,
+        "rounds": mode.rounds,
+        "seconds": mode.seconds,
+        "machine": await describe(place),
+        "names": [kind.name for kind in CONTESTANTS],
+        "contestants": {
+            name: {"database": each.database, "survives": each.survives}
+            for name, each in arena.open.items()
+        },
+        "goals": [{**asdict(goal), "met": goal.met} for goal in found],
+        "cells": {
+            key: {**asdict(result.cell), "rates": result.rates, "p50_ms": result.p50_ms,
+                  "p99_ms": result.p99_ms}
+            for key, result in sorted(arena.results.items(), key=_order)
+        },
+        "reads": {key: asdict(read) for key, read in reads.items()},
+        "stalls": stalls,
+        "huge": huge,
+        "codec": [asdict(result) for result in codec],
+        "growth": [asdict(result) for result in figures["growth"]],
+        "memory": figures["memory"],
+        "failures": arena.failures,
+        "_goals": found,
+    }  # fmt: skip
+
+
+def _order(item: tuple[str, Any]) -> tuple[Any, ...]:
+    cell: Cell = item[1].cell
+    names = [kind.name for kind in CONTESTANTS]
+    return (names.index(cell.contestant), cell.size, cell.operation, cell.one_run, cell.tasks)
+
+
+async def _huge(arena: Arena, rounds: int) -> dict[str, list[float]]:
+    """Write results of 5 MB, one a round, with our stores and the bare drivers."""
+    values = Values(HUGE_SIZE, distinct=1)
+    contestants: tuple[type[Contestant], ...] = (*OURS, RawSqlite3Full, RawAsyncpg)
+    found: dict[str, list[float]] = {}
+    for round_ in range(rounds + 1):
+        for kind in contestants:
+            if kind.name not in arena.open:
+                continue
+            gc.collect()
+            before = time.perf_counter()
+            await arena.open[kind.name].write("run-0", "huge", values.next())
+            if round_ > 0:  # the first one warms up
+                ms = (time.perf_counter() - before) * 1e3
+                found.setdefault(kind.name, []).append(ms)
+    return found
+
+
+async def _or_none(failures: dict[str, str], what: str, work: Awaitable[_T]) -> _T | None:
+    try:
+        return await work
+    except Exception as error:
+        failures[what] = f"{type(error).__name__}: {error}"
+        return None
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="two minutes, rough figures")
+    parser.add_argument("--only", help="beside ours, only contestants with this in their name")
+    parser.add_argument("--rounds", type=int, help="how many rounds")
+    parser.add_argument("--folder", type=Path, help="where the databases lie; a local disk")
+    parser.add_argument("--dry-run", action="store_true", help="print only, write no files")
+    arguments = parser.parse_args()
+    mode = QUICK if arguments.quick else FULL
+    if arguments.rounds:
+        mode = Mode(**{**asdict(mode), "rounds": arguments.rounds})
+    # The wheel with PostgreSQL looks for a folder that a container does not have.
+    warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR is not set")
+    # Being told to stop ends the servers too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
+    begun = time.monotonic()
+    with Place(arguments.folder) as place:
+        results = asyncio.run(_measure(place, mode, arguments.only))
+    found = results.pop("_goals")
+    say(f"{time.monotonic() - begun:.0f} seconds")
+    page = report.page(results, found)
+    if arguments.dry_run:
+        print(page)
+        return
+    (ROOT / "benchmarks/results").mkdir(exist_ok=True)
+    (ROOT / "benchmarks/results/latest.json").write_text(json.dumps(results, indent=1) + "\n")
+    plots.draw(results, ROOT / "docs/images")
+    report.write_page(ROOT / "docs/performance.md", page)
+    print(report.goals_table(found))
+
+
+if __name__ == "__main__":
+    main()

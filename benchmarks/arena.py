@@ -1,0 +1,141 @@
+"""The rounds: in each, every contestant has its turns, in an order that changes."""
+
+from __future__ import annotations
+
+import gc
+import os
+import random
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from statistics import median, quantiles
+
+from .contestant import Cell, Contestant, Sample
+from .contestants import CONTESTANTS, LARGE, OURS
+from .place import Place
+from .values import KILOBYTE, Values
+
+__all__ = ["Arena", "CellResult", "say"]
+
+MAX_TASKS = 64
+LARGE_SIZE = 100_000
+
+
+@dataclass
+class CellResult:
+    """What the rounds gave for one cell; all lists have an entry per round."""
+
+    cell: Cell
+    rates: list[float] = field(default_factory=list)
+    p50_ms: list[float] = field(default_factory=list)
+    p99_ms: list[float] = field(default_factory=list)
+
+    def add(self, sample: Sample) -> None:
+        self.rates.append(sample.rate)
+        if len(sample.latencies_s) > 1:
+            cuts = quantiles(sample.latencies_s, n=100, method="inclusive")
+            self.p50_ms.append(cuts[49] * 1e3)
+            self.p99_ms.append(cuts[98] * 1e3)
+
+    @property
+    def rate(self) -> float:
+        return median(self.rates)
+
+
+class Arena:
+    """Opens the contestants, runs the rounds, and remembers who could not take part."""
+
+    def __init__(self, place: Place, *, only: str | None = None) -> None:
+        self._place = place
+        self._only = only
+        self.open: dict[str, Contestant] = {}
+        self.results: dict[str, CellResult] = {}
+        self.failures: dict[str, str] = {}
+
+    async def setup(self) -> None:
+        for kind in CONTESTANTS:
+            if self._only and self._only not in kind.name and kind not in OURS:
+                continue
+            contestant = kind()
+            try:
+                await contestant.setup(self._place)
+                for run in range(MAX_TASKS):
+                    await contestant.start(f"run-{run}")
+            except Exception as error:
+                self.failures[kind.name] = _reason(error)
+                say(f"{kind.name} cannot take part: {_reason(error)}")
+            else:
+                self.open[kind.name] = contestant
+
+    async def close(self) -> None:
+        for contestant in self.open.values():
+            try:
+                await contestant.close()
+            except Exception as error:
+                say(f"closing {contestant.name}: {_reason(error)}")
+
+    async def rounds(self, count: int, seconds: float) -> None:
+        """Measure small values in so many rounds, then large ones in half as many."""
+        small, large = Values(KILOBYTE, distinct=4096), Values(LARGE_SIZE, distinct=64)
+        await self._rounds(_cells(self.open.values()), small, count, seconds)
+        await self._rounds(_large_cells(self.open.values()), large, (count + 1) // 2, seconds)
+
+    async def _rounds(self, cells: list[Cell], values: Values, count: int, seconds: float) -> None:
+        for round_ in range(count + 1):
+            # The first one warms up: caches, connections, statements; it does not count.
+            warms_up = round_ == 0
+            order = cells.copy()
+            # Not one rotation after the other, in which everyone would keep its neighbours
+            # and suffer from what they leave to the disk; the same shuffles in every run.
+            random.Random(round_).shuffle(order)  # noqa: S311 - no secret
+            for cell in order:
+                if cell.key in self.failures:
+                    continue
+                gc.collect()
+                os.sync()  # what others have left to be written is not this one's to wait for
+                try:
+                    sample = await self.open[cell.contestant].turn(
+                        cell, seconds / 4 if warms_up else seconds, values
+                    )
+                except Exception as error:
+                    self.failures[cell.key] = _reason(error)
+                    self.results.pop(cell.key, None)
+                    say(f"{cell.key} failed: {_reason(error)}")
+                    continue
+                if not warms_up:
+                    self.results.setdefault(cell.key, CellResult(cell)).add(sample)
+            say(f"{values.size:,} bytes, round {round_} of {count}")
+
+
+def _cells(contestants: Iterable[Contestant]) -> list[Cell]:
+    cells: list[Cell] = []
+    for each in contestants:
+        cells += [Cell(each.name, tasks) for tasks in each.task_counts]
+        if isinstance(each, OURS):
+            cells += [
+                Cell(each.name, 64, one_run=True),
+                Cell(each.name, 1, "context"),
+                Cell(each.name, 64, "context"),
+                Cell(each.name, 1, "get"),
+            ]
+    return cells
+
+
+def _large_cells(contestants: Iterable[Contestant]) -> list[Cell]:
+    return [
+        Cell(each.name, tasks, size=LARGE_SIZE)
+        for each in contestants
+        if isinstance(each, LARGE)
+        for tasks in (1, 16)
+        if tasks in each.task_counts
+    ]
+
+
+def say(text: str) -> None:
+    """Tell the person who waits how far things are."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def _reason(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[-1][:160] if lines else ''}"

@@ -1,0 +1,56 @@
+"""Who takes part."""
+
+from __future__ import annotations
+
+from ..contestant import Contestant
+from .a2a_tasks import A2aPostgresql, A2aSqlite
+from .dbos_steps import DbosPostgresql, DbosSqlite
+from .langgraph_savers import LanggraphPostgresql, LanggraphSqlite
+from .ours import OursPostgresql, OursSqliteFull, OursSqliteNormal
+from .pgbench import Pgbench
+from .raw_asyncpg import RawAsyncpg, RawAsyncpgPool
+from .raw_sqlite3 import RawSqlite3Full, RawSqlite3Normal
+from .redis_hash import RedisAlways, RedisEverysec
+from .sqlalchemy_naive import SqlalchemyPostgresql, SqlalchemySqlite
+
+__all__ = [
+    "CONTESTANTS",
+    "LARGE",
+    "OURS",
+    "OursPostgresql",
+    "OursSqliteFull",
+    "RawAsyncpg",
+    "RawSqlite3Full",
+]
+
+OURS: tuple[type[Contestant], ...] = (OursSqliteFull, OursSqliteNormal, OursPostgresql)
+
+CONTESTANTS: tuple[type[Contestant], ...] = (
+    *OURS,
+    RawSqlite3Full,
+    RawSqlite3Normal,
+    RawAsyncpg,
+    RawAsyncpgPool,
+    Pgbench,
+    SqlalchemySqlite,
+    SqlalchemyPostgresql,
+    LanggraphSqlite,
+    LanggraphPostgresql,
+    DbosSqlite,
+    DbosPostgresql,
+    A2aSqlite,
+    A2aPostgresql,
+    RedisAlways,
+    RedisEverysec,
+)
+
+LARGE: tuple[type[Contestant], ...] = (
+    *OURS,
+    RawSqlite3Full,
+    RawAsyncpg,
+    RawAsyncpgPool,
+    LanggraphSqlite,
+    LanggraphPostgresql,
+    RedisAlways,
+)
+"""Those that are measured with 100 KB too."""

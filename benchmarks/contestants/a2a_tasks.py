@@ -1,0 +1,57 @@
+"""The A2A SDK's task store: a task with one artifact for each write."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import make_url
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from ..contestant import Contestant
+from ..place import Place
+from ..values import Json
+from .sqlalchemy_naive import sqlite_engine
+
+__all__ = ["A2aPostgresql", "A2aSqlite"]
+
+
+class A2aSqlite(Contestant):
+    name = "A2A SDK, SQLite"
+    database = "SQLite"
+
+    async def _engine(self, place: Place) -> AsyncEngine:
+        return sqlite_engine(await place.sqlite_file("a2a", our_tables=False))
+
+    async def setup(self, place: Place) -> None:
+        from a2a.server.context import ServerCallContext
+        from a2a.server.tasks.database_task_store import DatabaseTaskStore
+
+        self._context: Any = ServerCallContext()
+        self._db = await self._engine(place)
+        self._tasks: Any = DatabaseTaskStore(self._db)
+        await self._tasks.initialize()
+
+    async def start(self, run: str) -> None:
+        pass
+
+    async def write(self, run: str, step: str, value: Json) -> None:
+        from a2a.types import Artifact, Part, Task
+        from google.protobuf.json_format import ParseDict
+        from google.protobuf.struct_pb2 import Value
+
+        part = Part(data=ParseDict(value, Value()))
+        artifact = Artifact(artifact_id=step, parts=[part])
+        task = Task(id=f"{run}-{step}", context_id=run, artifacts=[artifact])
+        await self._tasks.save(task, self._context)
+
+    async def close(self) -> None:
+        await self._db.dispose()
+
+
+class A2aPostgresql(A2aSqlite):
+    name = "A2A SDK, PostgreSQL"
+    database = "PostgreSQL"
+
+    async def _engine(self, place: Place) -> AsyncEngine:
+        url = make_url(await place.postgres_database("a2a", our_tables=False))
+        return create_async_engine(url.set(drivername="postgresql+asyncpg"))

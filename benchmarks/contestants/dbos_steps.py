@@ -1,0 +1,74 @@
+"""DBOS: workflows of trivial steps, in a process of their own.
+
+DBOS is one to a process and keeps threads that poll, which would slow the others down.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from ..contestant import Cell, Contestant, Sample
+from ..place import Place
+from ..values import Json, Values
+
+__all__ = ["DbosPostgresql", "DbosSqlite"]
+
+
+class DbosSqlite(Contestant):
+    name = "DBOS, SQLite"
+    database = "SQLite"
+    task_counts: tuple[int, ...] = (1, 16)  # with more it takes seconds a turn
+
+    async def _url(self, place: Place) -> str:
+        return f"sqlite:///{await place.sqlite_file('dbos', our_tables=False)}"
+
+    async def setup(self, place: Place) -> None:
+        with_us = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+        self._process: Any = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "benchmarks.contestants.dbos_worker", await self._url(place),
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE, cwd=place.folder, env=with_us,
+        )  # fmt: skip
+        self.survives = (await self._answer())["survives"]
+
+    async def start(self, run: str) -> None:
+        pass
+
+    async def write(self, run: str, step: str, value: Json) -> None:
+        raise NotImplementedError
+
+    async def turn(self, cell: Cell, seconds: float, values: Values) -> Sample:
+        self._process.stdin.write(f"{cell.tasks} {seconds} {cell.size}\n".encode())
+        answer = await self._answer()
+        return Sample(answer["count"], answer["elapsed_s"], answer["latencies_s"])
+
+    async def _answer(self) -> Json:
+        # Its own log may go to the same place; an answer begins with a brace.
+        while line := await self._process.stdout.readline():
+            if line.startswith(b"{"):
+                answer: Json = json.loads(line)
+                return answer
+        errors = (await self._process.stderr.read()).decode()
+        raise RuntimeError(f"DBOS failed: {errors[-300:]}")
+
+    async def close(self) -> None:
+        self._process.stdin.close()
+        try:
+            await asyncio.wait_for(self._process.wait(), 15)
+        except TimeoutError:
+            self._process.kill()
+            await self._process.wait()
+
+
+class DbosPostgresql(DbosSqlite):
+    name = "DBOS, PostgreSQL"
+    database = "PostgreSQL"
+    task_counts = (1, 16, 64)
+
+    async def _url(self, place: Place) -> str:
+        return await place.postgres_database("dbos", our_tables=False)

@@ -1,0 +1,89 @@
+"""The stores of this package."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from workflow_store import TaskStatus, WorkflowExecutionState, WorkflowStepState, open_store
+
+from ..contestant import Contestant
+from ..place import Place
+from ..values import Json, Values
+
+__all__ = ["OursPostgresql", "OursSqliteFull", "OursSqliteNormal"]
+
+FILLED = 100
+"""Steps of each run from which single ones are read."""
+
+
+class OursSqliteFull(Contestant):
+    name = "workflow-store, SQLite FULL"
+    database = "SQLite"
+    synchronous: Literal["FULL", "NORMAL"] = "FULL"
+
+    async def _open(self, place: Place) -> Any:
+        file = await place.sqlite_file(f"ours_{self.synchronous}", our_tables=False)
+        return open_store(f"sqlite:///{file}", synchronous=self.synchronous)
+
+    async def setup(self, place: Place) -> None:
+        self._store = await self._open(place)
+        await self._store.open()
+        self._filled: set[str] = set()
+
+    async def start(self, run: str) -> None:
+        await self._store.create_run(
+            WorkflowExecutionState(
+                run_task_id=run, agent_id="agent", thread_id="thread", user_id="user", definition={}
+            )
+        )
+
+    async def write(self, run: str, step: str, value: Json) -> None:
+        now = datetime.now(UTC)
+        await self._store.upsert_step(
+            run,
+            WorkflowStepState(
+                step_id=step,
+                status=TaskStatus.COMPLETED,
+                result=value,
+                started_at=now,
+                completed_at=now,
+            ),
+        )
+
+    async def read(self, run: str) -> int:
+        if hasattr(self._store, "load_run"):
+            return len((await self._store.load_run(run)).steps)
+        return await self.read_apart(run)
+
+    async def read_apart(self, run: str) -> int:
+        """Read a run with two calls: `get_run` and `list_steps`."""
+        await self._store.get_run(run)
+        return len(await self._store.list_steps(run))
+
+    async def context(self, run: str, step: str, value: Json) -> None:
+        await self._store.update_context(run, value)
+
+    async def get(self, run: str, step: str, value: Json) -> None:
+        if run not in self._filled:
+            self._filled.add(run)
+            for number in range(FILLED):
+                await self.write(run, f"filled-{number}", Values(1_000, distinct=1).next())
+        await self._store.get_step(run, f"filled-{int(step[5:]) % FILLED}")
+
+    async def close(self) -> None:
+        await self._store.close()
+
+
+class OursSqliteNormal(OursSqliteFull):
+    name = "workflow-store, SQLite NORMAL"
+    survives = "the process's end only"
+    synchronous = "NORMAL"
+
+
+class OursPostgresql(OursSqliteFull):
+    name = "workflow-store, PostgreSQL"
+    database = "PostgreSQL"
+
+    async def _open(self, place: Place) -> Any:
+        return open_store(await place.postgres_database("ours", our_tables=True))

@@ -1,0 +1,51 @@
+"""A hash per run on a Redis-compatible server: one command for each step."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Literal
+
+from ..contestant import Contestant
+from ..place import Place
+from ..values import Json
+
+__all__ = ["RedisAlways", "RedisEverysec"]
+
+
+class RedisAlways(Contestant):
+    name = "Redis, appendfsync always"
+    database = "Redis-compatible"
+    appendfsync: Literal["always", "everysec"] = "always"
+
+    async def setup(self, place: Place) -> None:
+        import redis.asyncio
+
+        socket = place.redis_socket(self.appendfsync)
+        self._client: Any = redis.asyncio.Redis(unix_socket_path=socket)
+        answer: Any = await self._client.config_get("append*")
+        set_to = {_text(name): _text(value) for name, value in answer.items()}
+        if (set_to["appendonly"], set_to["appendfsync"]) != ("yes", self.appendfsync):
+            raise RuntimeError(f"the server is set to {set_to}")
+
+    async def start(self, run: str) -> None:
+        pass
+
+    async def write(self, run: str, step: str, value: Json) -> None:
+        await self._client.hset(run, step, json.dumps(value))
+
+    async def read(self, run: str) -> int:
+        values = await self._client.hvals(run)
+        return len([json.loads(value) for value in values])
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+
+class RedisEverysec(RedisAlways):
+    name = "Redis, appendfsync everysec"
+    survives = "the process's end; the last second may be lost"
+    appendfsync = "everysec"
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else value
