@@ -54,6 +54,11 @@ def configure(**where):
 
 def run_online(connection: Connection) -> None:
     if schema is not None and writes() and not inspect(connection).has_schema(schema):
+        destination = context.get_revision_argument()
+        if destination is None:
+            return  # base: there is nothing to take down
+        if not str(destination).startswith("+"):
+            context.script.get_revisions(destination)  # one that is not there changes nothing
         connection.execute(CreateSchema(schema))
     if not dialect.migrates_in_one_transaction:
         connection.commit()
@@ -65,10 +70,9 @@ def run_online(connection: Connection) -> None:
 def writes() -> bool:
     """Tell an upgrade or a downgrade from a command that only reads, such as `current`."""
     try:
-        revision = context.get_revision_argument()
+        context.get_revision_argument()
     except KeyError:
         return False
-    context.script.get_revisions(revision)  # one that is not there changes nothing
     return True
 
 

@@ -46,6 +46,7 @@ __all__ = [
 LOCK_TIMEOUT_S = 60.0
 """How long a migration waits for another one, and for a lock on a table, before it fails."""
 
+_LONGEST_S = 86_400.0
 
 # -- for everyone ----------------------------------------------------------------------
 
@@ -230,6 +231,8 @@ async def _migrate(
     from alembic.util import CommandError
 
     _check_form(revision, parts=1)
+    if not 0 <= lock_timeout_s <= _LONGEST_S:
+        raise InvalidStateError(f"lock_timeout_s: {lock_timeout_s!r} is not 0 to {_LONGEST_S:g}")
     async with _connect(url_or_engine) as (connection, dialect, where):
         schema = _schema(dialect, schema)
 
@@ -253,8 +256,9 @@ async def _migrate(
                 ) from error
 
         async with (
-            _alembic_alone(lock_timeout_s),
             dialect.migration_lock(connection, schema, lock_timeout_s),
+            # Inside, so that whoever waits for a database keeps no other one waiting.
+            _alembic_alone(lock_timeout_s),
         ):
             await connection.run_sync(run)
 

@@ -165,6 +165,8 @@ class _Sqlite(StoreDialect):
                     await asyncio.sleep(0.05)
                 else:
                     break
+            # Without a write-ahead log, the commit waits for readers to end.
+            await connection.exec_driver_sql(f"PRAGMA busy_timeout={int(timeout_s * 1000)}")
             yield
             await connection.commit()
         finally:
