@@ -22,9 +22,10 @@ demo: $(READY)  ## crash a workflow half-way and resume it; URL=postgresql://…
 test: $(READY)  ## all tests, on memory, SQLite and a PostgreSQL of their own
 	$(BIN)/python -m pytest
 
+# Left out: what leaves the store no stack to spare leaves none for the tracer.
 coverage: $(READY)  ## all tests, with branch coverage of src
 	$(BIN)/python -m coverage erase
-	$(BIN)/python -m coverage run -m pytest
+	$(BIN)/python -m coverage run -m pytest -k 'not near_the_end_of_the_callers_stack'
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report
 
