@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import tempfile
+import threading
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import asyncpg
@@ -15,6 +16,9 @@ from sqlalchemy import make_url
 
 from workflow_store import InMemoryWorkflowStore, SqlWorkflowStore, WorkflowStore
 from workflow_store.sql import migrate
+
+PATIENCE_S = 60.0
+"""For what is awaited and must come: a bound against a hang, never a measure of speed."""
 
 BACKENDS = ("memory", "sqlite-file", "sqlite-memory", "postgresql")
 
@@ -132,3 +136,25 @@ def checked_out(store: WorkflowStore) -> int:
     if not isinstance(store, SqlWorkflowStore):
         return 0
     return int(store.engine.pool.checkedout())  # type: ignore[attr-defined] # QueuePool has it
+
+
+async def until(holds: Callable[[], Awaitable[bool]]) -> None:
+    """Wait for something to hold that nothing announces."""
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            if await holds():
+                return
+            await asyncio.sleep(0.002)
+
+
+async def threads_ended(expected: set[threading.Thread]) -> None:
+    """Wait until there are no threads but these; each connection to SQLite has one.
+
+    Those that the event loop keeps for `asyncio.to_thread` end with it.
+    """
+
+    async def no_others() -> bool:
+        others = set(threading.enumerate()) - expected
+        return all(thread.name.startswith("asyncio_") for thread in others)
+
+    await until(no_others)

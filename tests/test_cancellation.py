@@ -7,14 +7,14 @@ import contextlib
 import random
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Coroutine
 from typing import Any
 
 import asyncpg
 import pytest
 from sqlalchemy import make_url
 
-from conftest import checked_out
+from conftest import PATIENCE_S, checked_out, threads_ended, until
 from workflow_store import (
     RunNotFoundError,
     SqlWorkflowStore,
@@ -24,9 +24,6 @@ from workflow_store import (
     WorkflowStore,
     open_store,
 )
-
-PATIENCE_S = 60.0
-"""For what is awaited and must come: a bound against a hang, never a measure of speed."""
 
 CREATED_AT = "2026-01-01T00:00:00Z"
 
@@ -80,15 +77,6 @@ def check_step(found: WorkflowStepState | None) -> int | None:
     return mark
 
 
-async def until(holds: Callable[[], Awaitable[bool]]) -> None:
-    """Wait for something to hold that nothing announces."""
-    async with asyncio.timeout(PATIENCE_S):
-        while True:
-            if await holds():
-                return
-            await asyncio.sleep(0.002)
-
-
 async def settled(store: WorkflowStore | None = None) -> None:
     """Wait until what was cancelled has come to its end in the background."""
 
@@ -97,19 +85,6 @@ async def settled(store: WorkflowStore | None = None) -> None:
         return not others and (store is None or checked_out(store) == 0)
 
     await until(nothing_under_way)
-
-
-async def threads_ended(expected: set[threading.Thread]) -> None:
-    """Wait until there are no threads but these; each connection to SQLite has one.
-
-    Those that the event loop keeps for `asyncio.to_thread` end with it.
-    """
-
-    async def no_others() -> bool:
-        others = set(threading.enumerate()) - expected
-        return all(thread.name.startswith("asyncio_") for thread in others)
-
-    await until(no_others)
 
 
 async def cancelled(call: Awaitable[Any], after: float | int) -> bool:

@@ -21,7 +21,7 @@ from sqlalchemy import URL, event, make_url, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool, StaticPool
 
-from conftest import checked_out, on_server
+from conftest import PATIENCE_S, checked_out, on_server, threads_ended, until
 from workflow_store import (
     InMemoryWorkflowStore,
     InvalidStateError,
@@ -39,8 +39,6 @@ from workflow_store.sql import migrate
 
 PASSWORD = "PASSW0RD-S3CR3T"
 PAYLOAD = "PAYL0AD-S3CR3T"
-PATIENCE_S = 60.0
-"""For what is awaited and must come: a bound against a hang, never a measure of speed."""
 
 HOSTILE = {
     "z first": [10**400, -(2**64), "\0", "\ud800", "\udc00", "\U0001f600", -0.0, 1, 1.0, True],
@@ -171,15 +169,6 @@ async def sessions(url: str, *, that: str = "true") -> list[int]:
     return [row["pid"] for row in rows]
 
 
-async def until(holds: Callable[[], Awaitable[bool]]) -> None:
-    """Wait for something to hold that nothing announces."""
-    async with asyncio.timeout(PATIENCE_S):
-        while True:
-            if await holds():
-                return
-            await asyncio.sleep(0.002)
-
-
 async def terminate(url: str, *, but: int = 0) -> None:
     """End every other session of a database, as a restart or an administrator does."""
     pids = set(await sessions(url)) - {but}
@@ -190,19 +179,6 @@ async def terminate(url: str, *, but: int = 0) -> None:
         return pids.isdisjoint(await sessions(url))
 
     await until(ended)
-
-
-async def threads_ended(expected: set[threading.Thread]) -> None:
-    """Wait until there are no threads but these; each connection to SQLite has one.
-
-    Those that the event loop keeps for `asyncio.to_thread` end with it.
-    """
-
-    async def no_others() -> bool:
-        others = set(threading.enumerate()) - expected
-        return all(thread.name.startswith("asyncio_") for thread in others)
-
-    await until(no_others)
 
 
 # -- SQLite files that fail ------------------------------------------------------------

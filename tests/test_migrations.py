@@ -39,7 +39,7 @@ from sqlalchemy import (
 from sqlalchemy import table as table_clause
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from conftest import drop_database, new_database, on_server
+from conftest import PATIENCE_S, drop_database, new_database, on_server
 from workflow_store import (
     InvalidStateError,
     SchemaMismatchError,
@@ -57,8 +57,6 @@ ROOT = Path(__file__).parents[1]
 REVISIONS = sorted((ROOT / "migrations" / "versions").glob("*.py"))
 OURS = {*Base.metadata.tables, VERSION_TABLE}
 ODD_SCHEMA = "We ird 100%"
-PATIENCE_S = 60.0
-"""For what is awaited and must come: a bound against a hang, never a measure of speed."""
 
 Target: TypeAlias = str | AsyncEngine
 

@@ -15,11 +15,10 @@ import asyncpg
 import pytest
 from sqlalchemy import URL, make_url
 
-from conftest import on_server
+from conftest import PATIENCE_S, on_server
 from test_migrations import (
     ODD_SCHEMA,
     OURS,
-    PATIENCE_S,
     ROOT,
     add_rows,
     contents,

@@ -147,7 +147,8 @@ def _encode_fast(value: Any) -> str | None:
         return None
     may_hold_nan = b"null" in text
     level = [value]
-    for depth in range(MAX_DEPTH + 1):
+    depth = 0
+    while True:
         types = set(map(type, level))
         if not types <= _PLAIN_TYPES:
             return None
@@ -165,7 +166,7 @@ def _encode_fast(value: Any) -> str | None:
             elif kind is list or kind is tuple:
                 inner += item
         level = inner
-    raise AssertionError("unreachable")
+        depth += 1
 
 
 def _all_finite(level: list[Any]) -> bool:

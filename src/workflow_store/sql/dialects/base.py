@@ -15,7 +15,18 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from .options import EngineOptions
 
-__all__ = ["Diagnosis", "Fault", "StoreDialect", "causes", "diagnose_by_type"]
+__all__ = [
+    "AGAIN",
+    "NOT_OUR_TABLES",
+    "Diagnosis",
+    "Fault",
+    "StoreDialect",
+    "causes",
+    "diagnose_by_type",
+]
+
+AGAIN = "It did not pass by itself; call again later."
+NOT_OUR_TABLES = "The tables are not those of a workflow store."
 
 
 class Fault(enum.Enum):
@@ -139,7 +150,7 @@ def diagnose_by_type(error: BaseException) -> Diagnosis:
             return Diagnosis(
                 Fault.TRANSIENT,
                 "the connection was lost",
-                "It did not pass by itself; call again later.",
+                AGAIN,
             )
     return Diagnosis(Fault.OTHER, type(error).__name__, "The cause says more.")
 

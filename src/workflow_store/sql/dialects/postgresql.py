@@ -26,7 +26,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from ...errors import StoreUnavailableError
-from .base import Diagnosis, Fault, StoreDialect, causes, diagnose_by_type
+from .base import AGAIN, NOT_OUR_TABLES, Diagnosis, Fault, StoreDialect, causes, diagnose_by_type
 from .options import EngineOptions
 from .types import JsonText
 
@@ -206,12 +206,9 @@ def _transaction(
     return transaction if needed else contextlib.nullcontext()
 
 
-_AGAIN = "It did not pass by itself; call again later."
-_SCHEMA = "The tables are not those of a workflow store."
-
 # https://www.postgresql.org/docs/current/errcodes-appendix.html, by code or by class
 _SQLSTATES = {
-    "08": (Fault.TRANSIENT, _AGAIN),  # connection exception
+    "08": (Fault.TRANSIENT, AGAIN),  # connection exception
     "23503": (Fault.RUN_MISSING, ""),  # foreign_key_violation
     "25006": (
         Fault.UNAVAILABLE,  # read_only_sql_transaction
@@ -223,12 +220,12 @@ _SQLSTATES = {
     ),
     "28": (Fault.UNAVAILABLE, "Check the user and the password in the URL."),
     "3D000": (Fault.UNAVAILABLE, "There is no such database: create it, or check the URL."),
-    "3F000": (Fault.SCHEMA, _SCHEMA),  # invalid_schema_name
-    "40001": (Fault.TRANSIENT, _AGAIN),  # serialization_failure
-    "40P01": (Fault.TRANSIENT, _AGAIN),  # deadlock_detected
+    "3F000": (Fault.SCHEMA, NOT_OUR_TABLES),  # invalid_schema_name
+    "40001": (Fault.TRANSIENT, AGAIN),  # serialization_failure
+    "40P01": (Fault.TRANSIENT, AGAIN),  # deadlock_detected
     "42501": (Fault.OTHER, "The database's user lacks a right: grant it, or use another user."),
-    "42703": (Fault.SCHEMA, _SCHEMA),  # undefined_column
-    "42P01": (Fault.SCHEMA, _SCHEMA),  # undefined_table
+    "42703": (Fault.SCHEMA, NOT_OUR_TABLES),  # undefined_column
+    "42P01": (Fault.SCHEMA, NOT_OUR_TABLES),  # undefined_table
     "42P05": (
         Fault.TRANSIENT,  # duplicate_prepared_statement
         "Behind a pooler in transaction mode, open the store with transaction_pooler=True.",
@@ -245,10 +242,10 @@ _SQLSTATES = {
     ),
     "55P03": (Fault.UNAVAILABLE, "A lock stayed taken: wait for the other session, or end it."),
     "57014": (Fault.UNAVAILABLE, "The statement ran into a time limit or was canceled."),
-    "57P01": (Fault.TRANSIENT, _AGAIN),  # admin_shutdown
-    "57P02": (Fault.TRANSIENT, _AGAIN),  # crash_shutdown
-    "57P03": (Fault.TRANSIENT, _AGAIN),  # cannot_connect_now
-    "57P05": (Fault.TRANSIENT, _AGAIN),  # idle_session_timeout
+    "57P01": (Fault.TRANSIENT, AGAIN),  # admin_shutdown
+    "57P02": (Fault.TRANSIENT, AGAIN),  # crash_shutdown
+    "57P03": (Fault.TRANSIENT, AGAIN),  # cannot_connect_now
+    "57P05": (Fault.TRANSIENT, AGAIN),  # idle_session_timeout
 }
 
 POSTGRESQL: StoreDialect = _Postgresql()

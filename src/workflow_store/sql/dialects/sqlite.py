@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from ...errors import WorkflowStoreError
-from .base import Diagnosis, Fault, StoreDialect, causes, diagnose_by_type
+from .base import AGAIN, NOT_OUR_TABLES, Diagnosis, Fault, StoreDialect, causes, diagnose_by_type
 from .options import EngineOptions
 
 if TYPE_CHECKING:
@@ -218,27 +218,24 @@ async def _in_its_thread(
     return result
 
 
-_AGAIN = "It did not pass by itself; call again later."
-_SCHEMA = "The tables are not those of a workflow store."
-
 # https://www.sqlite.org/rescode.html
 _SQLITE_CODES = {
     "SQLITE_BUSY": (
         Fault.UNAVAILABLE,  # the busy timeout has passed already
         "Another process has been writing for longer than `busy_timeout_s`: end it, or wait.",
     ),
-    "SQLITE_BUSY_RECOVERY": (Fault.TRANSIENT, _AGAIN),
-    "SQLITE_BUSY_SNAPSHOT": (Fault.TRANSIENT, _AGAIN),
+    "SQLITE_BUSY_RECOVERY": (Fault.TRANSIENT, AGAIN),
+    "SQLITE_BUSY_SNAPSHOT": (Fault.TRANSIENT, AGAIN),
     "SQLITE_CANTOPEN": (
         Fault.UNAVAILABLE,
         "Check that the folder exists and that this user may write to it and to the file.",
     ),
     "SQLITE_CONSTRAINT_FOREIGNKEY": (Fault.RUN_MISSING, ""),
     "SQLITE_CORRUPT": (Fault.OTHER, "The file is damaged: restore it from a backup."),
-    "SQLITE_ERROR": (Fault.SCHEMA, _SCHEMA),  # the code for a missing table or column
+    "SQLITE_ERROR": (Fault.SCHEMA, NOT_OUR_TABLES),  # the code for a missing table or column
     "SQLITE_FULL": (Fault.OTHER, "The disk is full: nothing was written; free some space."),
     "SQLITE_IOERR": (Fault.UNAVAILABLE, "The disk failed to read or write: check it."),
-    "SQLITE_LOCKED": (Fault.TRANSIENT, _AGAIN),
+    "SQLITE_LOCKED": (Fault.TRANSIENT, AGAIN),
     "SQLITE_NOTADB": (Fault.OTHER, "The file is not a SQLite database: check the URL."),
     "SQLITE_READONLY": (Fault.OTHER, "This user may not write to the file or to its folder."),
     "SQLITE_TOOBIG": (Fault.OTHER, "A value is larger than SQLite takes (1 GB by default)."),
