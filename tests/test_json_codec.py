@@ -76,6 +76,22 @@ def test_exactly_128_levels_are_taken() -> None:
             encode(wrap(value), field="v")
 
 
+def test_levels_beyond_every_limit_are_refused_and_end_no_process() -> None:
+    """Whatever they are made of, and however many."""
+    for wrap in (lambda value: [value], lambda value: {"a": value}, lambda value: (value,)):
+        value: Any = 0
+        for _ in range(100_000):
+            value = wrap(value)
+        with pytest.raises(InvalidStateError, match="128 levels"):
+            encode(value, field="v")
+
+
+def test_many_brackets_are_not_many_levels() -> None:
+    """Neither side by side nor inside strings."""
+    value = {"lists": [[[]]] * 1000, "text": "[{" * 1000, "tuples": ((),) * 1000}
+    assert decode(encode(value, field="v")) == json.loads(json.dumps(value))
+
+
 def test_subclasses_are_written_as_what_they_extend() -> None:
     """An enum of strings, a named tuple, an ordered dict."""
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from ..errors import WorkflowStoreError
+from ..errors import StoreClosedError, WorkflowStoreError
 from . import migrate
 from .dialects import EngineOptions, Fault, StoreDialect
 from .driver import Driver
@@ -45,11 +45,7 @@ class Database:
             self._commit, fails_alone=lambda error: type(error) is WorkflowStoreError
         )
         self._reading: set[asyncio.Future[Any]] = set()
-
-    @property
-    def room(self) -> asyncio.Semaphore:
-        """To be held while a row is made and written: it bounds what waits in memory."""
-        return self._writer.room
+        self._closed = False
 
     async def read(self, statement: Statement, key: Sequence[Any]) -> list[Any]:
         """Give the rows of a statement, all of one moment."""
@@ -58,12 +54,27 @@ class Database:
             self._reading,
         )
 
-    async def write(self, write: Write, key: Hashable, row: Sequence[Any], size: int) -> bool:
-        """Write a row; return once it is committed, and tell whether its run is there."""
-        return await self._writer.write(write, key, row, size)
+    async def write(self, write: Write, make_row: Callable[[], Sequence[Any]]) -> bool:
+        """Write a row; return once it is committed, and tell whether its run is there.
+
+        The row is made when there is room for it, so that few of them wait in memory.
+
+        Raises:
+            StoreClosedError: the database was closed before there was room.
+        """
+        # Not `async with`, which is three calls more.
+        await self._writer.room.acquire()
+        try:
+            if self._closed:
+                raise StoreClosedError("The store was closed while the call waited.")
+            row = make_row()
+            return await self._writer.write(write, row[: write.key_length], row, _size(row))
+        finally:
+            self._writer.room.release()
 
     async def drain(self) -> None:
-        """Wait until all that was begun has ended."""
+        """Take no further write, and wait until all that was begun has ended."""
+        self._closed = True
         await self._writer.drain()
         while self._reading:
             await asyncio.wait(set(self._reading))
@@ -91,6 +102,11 @@ class Database:
                 raise migrate.altered_tables(self.engine) from error
             where = masked(self.engine.url) + purpose
             raise store_error(error, self.dialect, where) from error
+
+
+def _size(row: Sequence[Any]) -> int:
+    """Give the characters of a row, which is about what it weighs."""
+    return sum([len(value) for value in row if type(value) is str])
 
 
 async def attempts(attempt: Callable[[], Awaitable[_T]], dialect: StoreDialect) -> _T:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.util import await_only, greenlet_spawn
 
-from .dialects import EngineOptions, StoreDialect
+from .dialects import Call, EngineOptions, StoreDialect
 from .statements import Statement, Write
 
 __all__ = ["Driver"]
@@ -46,11 +46,10 @@ class Driver:
             whose run is not there changed nothing.
         """
         if write.many is None or len(rows) == 1:
-            calls = [(one.sql, one.arguments(row)) for row in rows for one in write.one]
-            counts = await self._on_connection(
+            calls = [Call(one.sql, [*map(one.arguments, rows)]) for one in write.one]
+            return await self._on_connection(
                 lambda connection: self._dialect.execute(connection, calls, self._options)
             )
-            return [count > 0 for count in counts[:: len(write.one)]]
         found = await self.read(write.many, list(zip(*rows, strict=True)))
         runs = {run_task_id for (run_task_id,) in found}
         return [row[0] in runs for row in rows]

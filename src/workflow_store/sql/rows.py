@@ -16,14 +16,20 @@ from typing import Any
 
 from .. import json_codec
 from ..errors import WorkflowStoreError
-from ..state import JsonValue, WorkflowExecutionState, WorkflowStepState
+from ..state import (
+    JsonValue,
+    TaskStatus,
+    WorkflowExecutionState,
+    WorkflowStepState,
+    checked_identifier,
+    restored_step,
+)
 from .dialects import StoreDialect
 
 __all__ = [
     "context_row",
     "run_from_row",
     "run_row",
-    "size_of",
     "step_from_row",
     "step_of_snapshot",
     "step_row",
@@ -78,15 +84,10 @@ def step_row(run_task_id: str, step: WorkflowStepState, dialect: StoreDialect) -
         step.status.value,
         None if step.result is None else json_codec.encode_stored(step.result, field="result"),
         None if step.error is None else json_codec.encode_stored(step.error, field="error"),
-        dialect.time_to_driver(step.started_at),
-        dialect.time_to_driver(step.completed_at),
+        None if step.started_at is None else dialect.time_to_driver(step.started_at),
+        None if step.completed_at is None else dialect.time_to_driver(step.completed_at),
         step.wait_task_id,
     )
-
-
-def size_of(row: Row) -> int:
-    """Give the characters of a row, which is about what it weighs."""
-    return sum(len(value) for value in row if type(value) is str)
 
 
 def run_from_row(row: Row, dialect: StoreDialect) -> WorkflowExecutionState:
@@ -120,17 +121,35 @@ def step_from_row(run_task_id: str, row: Row, dialect: StoreDialect) -> Workflow
         WorkflowStoreError: the row was not written by a store.
     """
     try:
-        return WorkflowStepState(
-            step_id=row[0],
-            status=row[1],
-            result=None if row[2] is None else json_codec.decode_stored(row[2]),
-            error=None if row[3] is None else json_codec.decode_stored(row[3]),
-            started_at=dialect.time_from_driver(row[4]),
-            completed_at=dialect.time_from_driver(row[5]),
-            wait_task_id=row[6],
+        step_id, status, result, error, started_at, completed_at, wait_task_id = row
+        return restored_step(
+            {
+                "step_id": checked_identifier(step_id, name="step_id"),
+                "status": _STATUS[status],
+                "result": None if result is None else json_codec.decode_stored(result),
+                "error": None if error is None else _string(json_codec.decode_stored(error)),
+                "started_at": None if started_at is None else dialect.time_from_driver(started_at),
+                "completed_at": (
+                    None if completed_at is None else dialect.time_from_driver(completed_at)
+                ),
+                "wait_task_id": (
+                    None
+                    if wait_task_id is None
+                    else checked_identifier(wait_task_id, name="wait_task_id")
+                ),
+            }
         )
-    except (TypeError, ValueError) as error:
-        raise _damaged(f"step {row[0]!r} of run {run_task_id!r}") from error
+    except (KeyError, TypeError, ValueError) as fault:
+        raise _damaged(f"step {row[0]!r} of run {run_task_id!r}") from fault
+
+
+_STATUS = {status.value: status for status in TaskStatus}
+
+
+def _string(value: Any) -> str:
+    if type(value) is not str:
+        raise TypeError
+    return value
 
 
 def step_of_snapshot(row: Row) -> Row:
@@ -147,8 +166,10 @@ async def steps_from_rows(
     while True:
         with _collection_paused():
             turn_ends = time.perf_counter() + _TURN_S
-            while len(steps) < len(rows) and time.perf_counter() < turn_ends:
-                steps.append(step_from_row(run_task_id, rows[len(steps)], dialect))
+            for row in rows[len(steps) :]:
+                steps.append(step_from_row(run_task_id, row, dialect))
+                if time.perf_counter() > turn_ends:
+                    break
         if len(steps) == len(rows):
             return steps
         await asyncio.sleep(0)

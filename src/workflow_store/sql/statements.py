@@ -67,6 +67,7 @@ class Write:
     Attributes:
         one: what writes one row, in one transaction. The first statement changes no row
             where the run is not there.
+        key_length: how many values of a row, from the first one on, tell it from others.
         many: writes rows of different keys, from one array per column, and answers with the
             ids of the runs that are there. It takes its locks in the order of the keys, and
             those of runs before those of steps, so that no two of them ever wait for each
@@ -74,6 +75,7 @@ class Write:
     """
 
     one: tuple[Statement, ...]
+    key_length: int
     many: Statement | None
 
 
@@ -158,6 +160,7 @@ class Statements:
         given = self._dialect.given_rows(columns)
         return Write(
             tuple(self._compile(columns, statement) for statement in one),
+            len(STEP_KEY if columns is STEP else KEY),
             None
             if given is None
             else self._compile(columns, (m := many(given)).returning(m.table.c.run_task_id)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Unpack
 
@@ -26,7 +26,6 @@ from .database import Database, attempts, to_the_end
 from .dialects import EngineOptions, complete_options
 from .engine import default_schema, dialect_of, masked, parse_url
 from .faults import store_error
-from .statements import Write
 
 __all__ = ["SqlWorkflowStore"]
 
@@ -163,9 +162,10 @@ class SqlWorkflowStore(WorkflowStore):
     # -- runs ---------------------------------------------------------------------------
 
     async def create_run(self, state: WorkflowExecutionState) -> None:
-        async with self._opened().room:
-            row = rows.run_row(checked_run(state), self._dialect)
-            await self._write("create_run", row[0], row)
+        database = self._opened()
+        await database.write(
+            database.statements.create_run, lambda: rows.run_row(checked_run(state), self._dialect)
+        )
 
     async def get_run(self, run_task_id: str) -> WorkflowExecutionState | None:
         database = self._opened()
@@ -174,25 +174,40 @@ class SqlWorkflowStore(WorkflowStore):
         return rows.run_from_row(found[0], self._dialect) if found else None
 
     async def update_context(self, run_task_id: str, context: JsonValue) -> None:
-        async with self._opened().room:
-            run_task_id = checked_identifier(run_task_id, name="run_task_id")
-            row = rows.context_row(run_task_id, context, datetime.now(UTC), self._dialect)
-            if not await self._write("update_context", run_task_id, row):
-                raise RunNotFoundError(run_task_id)
+        database = self._opened()
+        found = await database.write(
+            database.statements.update_context,
+            lambda: rows.context_row(
+                checked_identifier(run_task_id, name="run_task_id"),
+                context,
+                datetime.now(UTC),
+                self._dialect,
+            ),
+        )
+        if not found:
+            raise RunNotFoundError(run_task_id)
 
     async def delete_run(self, run_task_id: str) -> None:
-        async with self._opened().room:
-            run_task_id = checked_identifier(run_task_id, name="run_task_id")
-            await self._write("delete_run", run_task_id, (run_task_id,))
+        database = self._opened()
+        await database.write(
+            database.statements.delete_run,
+            lambda: (checked_identifier(run_task_id, name="run_task_id"),),
+        )
 
     # -- steps --------------------------------------------------------------------------
 
     async def upsert_step(self, run_task_id: str, step: WorkflowStepState) -> None:
-        async with self._opened().room:
-            run_task_id = checked_identifier(run_task_id, name="run_task_id")
-            row = rows.step_row(run_task_id, checked_step(step), self._dialect)
-            if not await self._write("upsert_step", row[:2], row):
-                raise RunNotFoundError(run_task_id)
+        database = self._opened()
+        found = await database.write(
+            database.statements.upsert_step,
+            lambda: rows.step_row(
+                checked_identifier(run_task_id, name="run_task_id"),
+                checked_step(step),
+                self._dialect,
+            ),
+        )
+        if not found:
+            raise RunNotFoundError(run_task_id)
 
     async def get_step(self, run_task_id: str, step_id: str) -> WorkflowStepState | None:
         database = self._opened()
@@ -226,8 +241,3 @@ class SqlWorkflowStore(WorkflowStore):
                 run_task_id, [rows.step_of_snapshot(step) for step in steps], self._dialect
             ),
         )
-
-    async def _write(self, name: str, key: Hashable, row: Sequence[Any]) -> bool:
-        database = self._opened()  # again: it may have been closed while waiting for room
-        write: Write = getattr(database.statements, name)
-        return await database.write(write, key, row, rows.size_of(row))

@@ -41,6 +41,8 @@ class GroupCommit(Generic[S]):
     A transaction holds writes of one statement; statements that wait take turns. Of two
     writes to one key, the later one is written, at the place of the earlier.
 
+    It belongs to the event loop in which it is made.
+
     Args:
         commit: writes rows of different keys with a statement in one transaction, and tells
             after its commit for each row whether it found its place.
@@ -54,6 +56,8 @@ class GroupCommit(Generic[S]):
         *,
         fails_alone: Callable[[Exception], bool],
     ) -> None:
+        # Asked once: CPython 3.11 makes a system call of it.
+        self._loop = asyncio.get_running_loop()
         self._commit = commit
         self._fails_alone = fails_alone
         self._turns: dict[S, deque[_Waiting]] = {}
@@ -61,8 +65,8 @@ class GroupCommit(Generic[S]):
         self.room = asyncio.Semaphore(MAX_WAITING)
         """To be held around `write`, and around the making of its row."""
 
-    async def write(self, statement: S, key: Hashable, row: Row, size: int) -> bool:
-        """Write a row; return after the commit, and tell whether it found its place.
+    def write(self, statement: S, key: Hashable, row: Row, size: int) -> asyncio.Future[bool]:
+        """Have a row written; after its commit, the future tells whether it found its place.
 
         Args:
             statement: how it is written.
@@ -70,11 +74,11 @@ class GroupCommit(Generic[S]):
             row: the row.
             size: its payload, in characters.
         """
-        done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        done: asyncio.Future[bool] = self._loop.create_future()
         self._turns.setdefault(statement, deque()).append(_Waiting(key, row, size, done))
         if self._lane is None:
-            self._lane = asyncio.create_task(self._run(), name="workflow_store.group_commit")
-        return await done
+            self._lane = self._loop.create_task(self._run(), name="workflow_store.group_commit")
+        return done
 
     async def drain(self) -> None:
         """Wait until everything that was written before has been settled."""

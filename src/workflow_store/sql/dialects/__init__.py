@@ -4,7 +4,7 @@ A statement, a row and a migration are written once for both; what they need to 
 database they ask of a `StoreDialect`.
 """
 
-from .base import Diagnosis, Fault, StoreDialect
+from .base import Call, Diagnosis, Fault, StoreDialect
 from .options import EngineOptions, complete_options
 from .postgresql import POSTGRESQL
 from .sqlite import SQLITE
@@ -13,6 +13,7 @@ from .types import Identifier, JsonText, Sequence, UtcDateTime
 __all__ = [
     "POSTGRESQL",
     "SQLITE",
+    "Call",
     "Diagnosis",
     "EngineOptions",
     "Fault",

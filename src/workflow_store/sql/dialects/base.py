@@ -18,6 +18,7 @@ from .options import EngineOptions
 __all__ = [
     "AGAIN",
     "NOT_OUR_TABLES",
+    "Call",
     "Diagnosis",
     "Fault",
     "StoreDialect",
@@ -45,6 +46,13 @@ class Diagnosis(NamedTuple):
     fault: Fault
     name: str
     advice: str
+
+
+class Call(NamedTuple):
+    """A statement, and the parameters of each row that it is for."""
+
+    sql: str
+    rows: Sequence[Sequence[Any]]
 
 
 class StoreDialect(ABC):
@@ -86,12 +94,16 @@ class StoreDialect(ABC):
     # -- the driver ---------------------------------------------------------------------
 
     @abstractmethod
-    def time_to_driver(self, time: datetime | None) -> Any:
+    def time_to_driver(self, time: datetime) -> Any:
         """Give the parameter for a time in UTC."""
 
     @abstractmethod
-    def time_from_driver(self, value: Any) -> Any:
-        """Give the time of a value that was read, in UTC; None where it is None."""
+    def time_from_driver(self, value: Any) -> datetime:
+        """Give the time of a value that was read, in UTC.
+
+        Raises:
+            TypeError, ValueError: no store wrote it.
+        """
 
     @abstractmethod
     def is_closed(self, driver: Any) -> bool:
@@ -105,12 +117,15 @@ class StoreDialect(ABC):
 
     @abstractmethod
     async def execute(
-        self, driver: Any, calls: Sequence[tuple[str, Sequence[Any]]], options: EngineOptions
-    ) -> list[int]:
-        """Run writing statements in one transaction; give how many rows each one changed.
+        self, driver: Any, calls: Sequence[Call], options: EngineOptions
+    ) -> list[bool]:
+        """Run writing statements in one transaction, each for all its rows.
 
-        When it returns, they are committed. One statement takes one round trip, and any
-        number of them one thread hop.
+        When it returns, they are committed. One statement for one row takes one round trip,
+        and any number of them one thread hop.
+
+        Returns:
+            For each row of the first statement, whether it changed something.
         """
 
     # -- migrations ---------------------------------------------------------------------

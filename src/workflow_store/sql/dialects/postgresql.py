@@ -26,7 +26,16 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from ...errors import StoreUnavailableError
-from .base import AGAIN, NOT_OUR_TABLES, Diagnosis, Fault, StoreDialect, causes, diagnose_by_type
+from .base import (
+    AGAIN,
+    NOT_OUR_TABLES,
+    Call,
+    Diagnosis,
+    Fault,
+    StoreDialect,
+    causes,
+    diagnose_by_type,
+)
 from .options import EngineOptions
 from .types import JsonText
 
@@ -109,15 +118,13 @@ class _Postgresql(StoreDialect):
         names = [c.name for c in columns]
         return func.unnest(*arrays).table_valued(*names).render_derived(name="given")
 
-    def time_to_driver(self, time: datetime | None) -> datetime | None:
+    def time_to_driver(self, time: datetime) -> datetime:
         return time
 
-    def time_from_driver(self, value: datetime | None) -> Any:
+    def time_from_driver(self, value: datetime) -> datetime:
         # asyncpg keeps the first and the last datetime as the infinities, which it gives
         # back without a zone.
-        if value is None or value.tzinfo is UTC:
-            return value
-        return value.replace(tzinfo=UTC)
+        return value if value.tzinfo is UTC else value.replace(tzinfo=UTC)
 
     def is_closed(self, driver: asyncpg.Connection) -> bool:
         return bool(driver.is_closed())
@@ -138,16 +145,19 @@ class _Postgresql(StoreDialect):
     async def execute(
         self,
         driver: asyncpg.Connection,
-        calls: Sequence[tuple[str, Sequence[Any]]],
+        calls: Sequence[Call],
         options: EngineOptions,
-    ) -> list[int]:
-        needed = len(calls) > 1 or options["transaction_pooler"]
+    ) -> list[bool]:
+        needed = len(calls) > 1 or len(calls[0].rows) > 1 or options["transaction_pooler"]
         async with _transaction(driver, needed=needed):
             done = [
-                await driver.execute(sql, *arguments, timeout=options["statement_timeout_s"])
-                for sql, arguments in calls
+                [
+                    await driver.execute(sql, *row, timeout=options["statement_timeout_s"])
+                    for row in rows
+                ]
+                for sql, rows in calls
             ]
-        return [int(status.rpartition(" ")[2]) for status in done]  # such as "INSERT 0 1"
+        return [not status.endswith(" 0") for status in done[0]]  # such as "INSERT 0 1"
 
     def diagnose(self, error: BaseException) -> Diagnosis:
         for cause in causes(error):
