@@ -15,7 +15,7 @@ from .dialects import EngineOptions, Fault, StoreDialect
 from .driver import Driver
 from .engine import masked
 from .faults import store_error
-from .statements import Statement, Statements, Write
+from .statements import Read, Statements, Write
 from .writer import GroupCommit
 
 __all__ = ["Database", "attempts", "to_the_end"]
@@ -47,10 +47,10 @@ class Database:
         self._reading: set[asyncio.Future[Any]] = set()
         self._closed = False
 
-    async def read(self, statement: Statement, key: Sequence[Any]) -> list[Any]:
-        """Give the rows of a statement, all of one moment."""
+    async def read(self, read: Read, key: Sequence[Any]) -> list[Any]:
+        """Give the rows of a read, all of one moment; the first value is its run's id."""
         return await to_the_end(
-            self._attempts(lambda: self._driver.read(statement, key), f" for run {key[0]!r}"),
+            self._attempts(lambda: self._driver.read(read, key), f" for run {key[0]!r}"),
             self._reading,
         )
 

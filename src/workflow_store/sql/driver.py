@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.util import await_only, greenlet_spawn
 
 from .dialects import Call, EngineOptions, StoreDialect
-from .statements import Statement, Write
+from .statements import Read, Write
 
 __all__ = ["Driver"]
 
@@ -30,12 +30,11 @@ class Driver:
         self._dialect = dialect
         self._options = options
 
-    async def read(self, statement: Statement, values: Sequence[Any]) -> list[Any]:
-        """Give the rows of a statement, all of one moment."""
+    async def read(self, read: Read, values: Sequence[Any]) -> list[Any]:
+        """Give the rows of statements, one after the other, all of one moment."""
+        calls = [(statement.sql, statement.arguments(values)) for statement in read]
         return await self._on_connection(
-            lambda connection: self._dialect.fetch(
-                connection, statement.sql, statement.arguments(values), self._options
-            )
+            lambda connection: self._dialect.fetch(connection, calls, self._options)
         )
 
     async def write(self, write: Write, rows: Sequence[Sequence[Any]]) -> list[bool]:
@@ -50,7 +49,7 @@ class Driver:
             return await self._on_connection(
                 lambda connection: self._dialect.execute(connection, calls, self._options)
             )
-        found = await self.read(write.many, list(zip(*rows, strict=True)))
+        found = await self.read((write.many,), list(zip(*rows, strict=True)))
         runs = {run_task_id for (run_task_id,) in found}
         return [row[0] in runs for row in rows]
 

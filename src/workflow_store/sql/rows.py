@@ -1,7 +1,8 @@
 """Between state objects and rows: the one module that knows both.
 
 A row is a tuple of what the driver takes and gives, in the order of the columns in
-`workflow_store.sql.statements`.
+`workflow_store.sql.statements`. A row that was read begins with the texts and ends with the
+two times; what lies between them does not matter here.
 """
 
 from __future__ import annotations
@@ -31,7 +32,6 @@ __all__ = [
     "run_from_row",
     "run_row",
     "step_from_row",
-    "step_of_snapshot",
     "step_row",
     "steps_from_rows",
 ]
@@ -107,8 +107,8 @@ def run_from_row(row: Row, dialect: StoreDialect) -> WorkflowExecutionState:
             definition=json_codec.decode_stored(row[6]),
             input=json_codec.decode_stored(row[7]),
             context=json_codec.decode_stored(row[8]),
-            created_at=dialect.time_from_driver(row[9]),
-            updated_at=dialect.time_from_driver(row[10]),
+            created_at=dialect.time_from_driver(row[-2]),
+            updated_at=dialect.time_from_driver(row[-1]),
         )
     except (TypeError, ValueError) as error:
         raise _damaged(f"run {row[0]!r}") from error
@@ -121,7 +121,8 @@ def step_from_row(run_task_id: str, row: Row, dialect: StoreDialect) -> Workflow
         WorkflowStoreError: the row was not written by a store.
     """
     try:
-        step_id, status, result, error, started_at, completed_at, wait_task_id = row
+        step_id, status, result, error, wait_task_id = row[:5]
+        started_at, completed_at = row[-2:]
         return restored_step(
             {
                 "step_id": checked_identifier(step_id, name="step_id"),
@@ -152,27 +153,21 @@ def _string(value: Any) -> str:
     return value
 
 
-def step_of_snapshot(row: Row) -> Row:
-    """Give the row of a step out of one that is as wide as a run's, with `seq` before it."""
-    step_id, status, result, error, wait_task_id = row[1:6]
-    return step_id, status, result, error, *row[-2:], wait_task_id
-
-
 async def steps_from_rows(
     run_task_id: str, rows: Sequence[Row], dialect: StoreDialect
 ) -> list[WorkflowStepState]:
     """Do the same for many rows, letting the event loop go on in between."""
     steps: list[WorkflowStepState] = []
-    while True:
-        with _collection_paused():
+    with _collection_paused():
+        while True:
             turn_ends = time.perf_counter() + _TURN_S
             for row in rows[len(steps) :]:
                 steps.append(step_from_row(run_task_id, row, dialect))
                 if time.perf_counter() > turn_ends:
                     break
-        if len(steps) == len(rows):
-            return steps
-        await asyncio.sleep(0)
+            if len(steps) == len(rows):
+                return steps
+            await asyncio.sleep(0)
 
 
 _TURN_S = 0.002
@@ -183,10 +178,12 @@ _TURN_S = 0.002
 def _collection_paused() -> Iterator[None]:
     """Keep the garbage collector from running again and again over objects that all live.
 
-    A thousand steps are enough new objects to start it dozens of times, and a full
-    collection of a large program in the midst of it costs tens of milliseconds.
+    A thousand steps are enough new objects to start it dozens of times, which takes a
+    quarter of the whole read; and a full collection of a large program in the midst of it
+    costs tens of milliseconds. Other tasks go on meanwhile. Of reads that overlap only the
+    first one pauses it, so that it always gets its turn.
     """
-    if not gc.isenabled():  # somebody else's choice, or another thread's turn
+    if not gc.isenabled():  # somebody else's choice, or another read's
         yield
         return
     gc.disable()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import Any
+from typing import Any, TypeAlias
 
 from sqlalchemy import (
     CTE,
@@ -30,10 +30,10 @@ from sqlalchemy import (
     update,
 )
 
-from .dialects import JsonText, StoreDialect, UtcDateTime
+from .dialects import JsonText, StoreDialect
 from .models import Base
 
-__all__ = ["Statement", "Statements", "Write"]
+__all__ = ["Read", "Statement", "Statements", "Write"]
 
 _RUNS = Base.metadata.tables["runs"]
 _STEPS = Base.metadata.tables["steps"]
@@ -42,7 +42,10 @@ _STEPS = Base.metadata.tables["steps"]
 RUN = list(_RUNS.c)
 CONTEXT = [_RUNS.c.run_task_id, _RUNS.c.context, _RUNS.c.updated_at]
 STEP = [column for column in _STEPS.c if column is not _STEPS.c.seq]
-STEP_READ = [column for column in STEP if column is not _STEPS.c.run_task_id]
+STEP_READ = [
+    *(_STEPS.c[name] for name in ("step_id", "status", "result", "error", "wait_task_id")),
+    *(_STEPS.c[name] for name in ("started_at", "completed_at")),  # times come last, as in RUN
+]
 KEY = [_RUNS.c.run_task_id]
 STEP_KEY = [_STEPS.c.run_task_id, _STEPS.c.step_id]
 
@@ -58,6 +61,10 @@ class Statement:
 
     sql: str
     arguments: Callable[[Sequence[Any]], Sequence[Any]]
+
+
+Read: TypeAlias = tuple[Statement, ...]
+"""Statements whose rows, one after the other, are the answer."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,19 +103,16 @@ class Statements:
         of_this_run = _STEPS.c.run_task_id == bindparam("run_task_id")
         this_step = _STEPS.c.step_id == bindparam("step_id")
 
-        self.get_run = self._compile(KEY, select(*RUN).where(this_run))
-        self.get_step = self._compile(STEP_KEY, select(*STEP_READ).where(of_this_run, this_step))
-        self.list_steps = self._compile(
+        self.get_run = self._read(KEY, select(*RUN).where(this_run))
+        self.get_step = self._read(STEP_KEY, select(*STEP_READ).where(of_this_run, this_step))
+        self.list_steps = self._read(
             KEY, select(*STEP_READ).where(of_this_run).order_by(_STEPS.c.seq)
         )
-
-        # One statement, and so one moment; the run is the first row.
-        self.load_run = self._compile(
+        # The run, which has 0 for its `seq`, and its steps.
+        self.load_run = self._read(
             KEY,
-            union_all(
-                select(literal_column("0").label("seq"), *RUN).where(this_run),
-                select(_STEPS.c.seq, *_as_wide_as_a_run()).where(of_this_run),
-            ).order_by("seq"),
+            select(*_of_snapshot(RUN, literal_column("0"))).where(this_run),
+            select(*_of_snapshot(STEP_READ, _STEPS.c.seq)).where(of_this_run),
         )
 
         self.create_run = self._write(
@@ -150,6 +154,13 @@ class Statements:
                 .order_by(*_key(given, STEP_KEY)),
             ),
         )
+
+    def _read(self, columns: Sequence[Column[Any]], *selects: Select[Any]) -> Read:
+        if len(selects) == 1:
+            return (self._compile(columns, selects[0]),)
+        if self._dialect.reads_in_one_statement:
+            return (self._compile(columns, union_all(*selects).order_by("seq")),)
+        return tuple(self._compile(columns, each.order_by("seq")) for each in selects)
 
     def _write(
         self,
@@ -198,11 +209,12 @@ class Statements:
         return Statement(str(compiled), itemgetter(*places))
 
 
-def _as_wide_as_a_run() -> list[ColumnElement[Any]]:
-    texts = [column for column in STEP_READ if not isinstance(column.type, UtcDateTime)]
-    times = [column for column in STEP_READ if isinstance(column.type, UtcDateTime)]
-    missing = len(RUN) - len(STEP_READ)
-    return [*texts, *([cast(null(), Text)] * missing), *times]
+def _of_snapshot(
+    columns: Sequence[Column[Any]], seq: ColumnElement[Any]
+) -> list[ColumnElement[Any]]:
+    """Give columns as wide as a run, with `seq` before the two times."""
+    padding = [cast(null(), Text)] * (len(RUN) - len(columns))
+    return [*columns[:-2], *padding, seq.label("seq"), *columns[-2:]]
 
 
 def _parameters(columns: Iterable[Column[Any]]) -> list[ColumnElement[Any]]:

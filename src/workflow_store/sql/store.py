@@ -232,12 +232,10 @@ class SqlWorkflowStore(WorkflowStore):
         database = self._opened()
         run_task_id = checked_identifier(run_task_id, name="run_task_id")
         found = await database.read(database.statements.load_run, (run_task_id,))
-        if not found:
+        if not found or found[0][-3] != 0:
             return None
-        (_, *run), *steps = found
+        run, *steps = found
         return RunSnapshot(
             rows.run_from_row(run, self._dialect),
-            await rows.steps_from_rows(
-                run_task_id, [rows.step_of_snapshot(step) for step in steps], self._dialect
-            ),
+            await rows.steps_from_rows(run_task_id, steps, self._dialect),
         )

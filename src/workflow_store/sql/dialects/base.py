@@ -63,6 +63,7 @@ class StoreDialect(ABC):
     supports_schema: ClassVar[bool]
     migrates_in_one_transaction: ClassVar[bool]
     enforces_foreign_keys: ClassVar[bool]
+    reads_in_one_statement: ClassVar[bool]
 
     # -- engine and errors --------------------------------------------------------------
 
@@ -111,9 +112,12 @@ class StoreDialect(ABC):
 
     @abstractmethod
     async def fetch(
-        self, driver: Any, sql: str, arguments: Sequence[Any], options: EngineOptions
+        self, driver: Any, calls: Sequence[tuple[str, Sequence[Any]]], options: EngineOptions
     ) -> list[Any]:
-        """Run one reading statement, in one round trip or thread hop."""
+        """Run reading statements, each with its parameters; give the rows of all of them.
+
+        They see one moment. One takes one round trip, and any number of them one thread hop.
+        """
 
     @abstractmethod
     async def execute(

@@ -51,6 +51,7 @@ class _Postgresql(StoreDialect):
     supports_schema = True
     migrates_in_one_transaction = False  # the lock is the session's
     enforces_foreign_keys = True
+    reads_in_one_statement = True  # a second one is a round trip more, and needs a transaction
 
     _IDLE_S = 30.0
     """A connection that was idle for longer is asked whether it lives before it is used."""
@@ -132,10 +133,10 @@ class _Postgresql(StoreDialect):
     async def fetch(
         self,
         driver: asyncpg.Connection,
-        sql: str,
-        arguments: Sequence[Any],
+        calls: Sequence[tuple[str, Sequence[Any]]],
         options: EngineOptions,
     ) -> list[Any]:
+        ((sql, arguments),) = calls
         async with _transaction(driver, needed=options["transaction_pooler"]):
             rows: list[Any] = await driver.fetch(
                 sql, *arguments, timeout=options["statement_timeout_s"]

@@ -44,6 +44,7 @@ class _Sqlite(StoreDialect):
     supports_schema = False
     migrates_in_one_transaction = True  # the lock is a transaction
     enforces_foreign_keys = False  # a caller's connection may have them off
+    reads_in_one_statement = False  # a UNION copies every row, at 0.5 microseconds
 
     def create_engine(self, url: URL, options: EngineOptions) -> AsyncEngine:
         in_memory = self._is_in_memory(url)
@@ -113,12 +114,21 @@ class _Sqlite(StoreDialect):
     async def fetch(
         self,
         driver: aiosqlite.Connection,
-        sql: str,
-        arguments: Sequence[Any],
+        calls: Sequence[tuple[str, Sequence[Any]]],
         options: EngineOptions,
     ) -> list[Any]:
         def run(connection: sqlite3.Connection) -> list[Any]:
-            return connection.execute(sql, arguments).fetchall()
+            if len(calls) == 1:
+                return connection.execute(*calls[0]).fetchall()
+            rows: list[Any] = []
+            try:
+                if not connection.in_transaction:
+                    connection.execute("BEGIN")
+                for call in calls:
+                    rows += connection.execute(*call).fetchall()
+            finally:
+                connection.rollback()
+            return rows
 
         return await _in_its_thread(driver, run)
 
