@@ -132,7 +132,8 @@ _AS_GIVEN = (
     | orjson.OPT_PASSTHROUGH_SUBCLASS
 )
 _CONTAINERS = frozenset({dict, list, tuple})
-_NOT_FINITE = re.compile(rb"[\xf0-\xff][\x7f\xff]")  # an exponent of ones, at a float's end
+# A float, with the bit for an object that is referred to or without; an exponent of ones.
+_NOT_FINITE = re.compile(rb"[g\xe7].{6}[\xf0-\xff][\x7f\xff]", re.DOTALL)
 _ALL_BUT_OPENING_BRACKETS = bytes(set(range(256)) - set(b"[{"))
 
 
@@ -140,37 +141,40 @@ def _encode_fast(value: Any) -> str | None:
     """Write with orjson; None where its text may not be exact, or the value is refused.
 
     orjson refuses by itself integers beyond 64 bits, surrogates, keys that are no strings,
-    and circles. What else it would write in ways of its own is found at the speed of C:
+    and circles. What else it would write in ways of its own is found in C where that is
+    possible, and looked at in Python only where it may be there:
 
     * an enum, a UUID: `marshal` takes the built-in types alone, and no subclass of them
     * tuples inside tuples by the ten thousand, on which orjson overruns the stack: `marshal`,
       which goes first, takes no more than 2,000 levels
-    * what is not finite, as null: `marshal` shows its bytes, or what only looks like them;
-      then the standard encoder tells
+    * what is not finite, as null: `marshal` shows its bytes, or what only looks like them
     * more than `MAX_DEPTH` levels, which take as many brackets
     """
     try:
         plain = marshal.dumps(value)
         text = orjson.dumps(value, option=_AS_GIVEN)
-        if (
-            b"null" in text
-            and (b"\x7f" in plain or b"\xff" in plain)  # at the speed of memchr
-            and _NOT_FINITE.search(plain)
-        ):
-            json.dumps(value, allow_nan=False)
     except (TypeError, ValueError, RecursionError):
         return None
-    brackets = len(text.translate(None, _ALL_BUT_OPENING_BRACKETS))
-    if brackets > MAX_DEPTH and _nests_too_deeply(value):
+    suspicious = len(text.translate(None, _ALL_BUT_OPENING_BRACKETS)) > MAX_DEPTH or (
+        b"null" in text
+        and (b"\x7f" in plain or b"\xff" in plain)  # a quarter of what the pattern takes
+        and _NOT_FINITE.search(plain)
+    )
+    if suspicious and not _is_shallow_and_finite(value):
         return None
     return text.decode()
 
 
-def _nests_too_deeply(value: Any) -> bool:
+def _is_shallow_and_finite(value: Any) -> bool:
     level = [value]
     for _ in range(MAX_DEPTH + 1):
-        if _CONTAINERS.isdisjoint(map(type, level)):
+        types = set(map(type, level))
+        if float in types and not all(
+            map(math.isfinite, [item for item in level if type(item) is float])
+        ):
             return False
+        if _CONTAINERS.isdisjoint(types):
+            return True
         inner: list[Any] = []
         for item in level:
             kind = type(item)
@@ -179,7 +183,7 @@ def _nests_too_deeply(value: Any) -> bool:
             elif kind is list or kind is tuple:
                 inner += item
         level = inner
-    return True
+    return False
 
 
 # -- writing exactly -------------------------------------------------------------------
