@@ -15,7 +15,7 @@ from .dialects import Identifier, JsonText, Sequence, UtcDateTime
 
 __all__ = ["REVISION", "VERSION_TABLE", "Base", "RunRow", "StepRow"]
 
-REVISION = "0001"
+REVISION = "0002"
 """The revision of the database that these models need: the newest in `migrations/`."""
 
 VERSION_TABLE = "workflow_store_alembic_version"

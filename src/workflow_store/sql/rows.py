@@ -170,7 +170,7 @@ async def steps_from_rows(
             await asyncio.sleep(0)
 
 
-_TURN_S = 0.002
+_TURN_S = 0.001
 """How long decoding may keep the event loop, but for one value that takes longer."""
 
 
