@@ -972,7 +972,9 @@ async def test_a_callers_engine_is_not_configured(empty_url: str, migrated: bool
             for call in calls(store).values():
                 await call()
         async with engine.connect() as connection:
-            assert await settings(connection) == before
+            after = await settings(connection)
+        # PostgreSQL's procedural language, which a migration uses, brings settings of its own.
+        assert {name: after[name] for name in before} == before
     finally:
         await engine.dispose()
 
