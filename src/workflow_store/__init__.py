@@ -6,6 +6,7 @@ a step.
 """
 
 from .errors import (
+    ClaimLostError,
     InvalidStateError,
     RunNotFoundError,
     SchemaMismatchError,
@@ -17,21 +18,40 @@ from .memory import InMemoryWorkflowStore
 from .opening import open_store
 from .sql.dialects import EngineOptions
 from .sql.store import SqlWorkflowStore
-from .state import JsonValue, TaskStatus, WorkflowExecutionState, WorkflowStepState
-from .store import RunSnapshot, WorkflowStore
+from .state import (
+    JsonValue,
+    RunSummary,
+    TaskStatus,
+    WorkflowExecutionState,
+    WorkflowStepState,
+)
+from .store import (
+    ResumableWorkflowStore,
+    RunClaim,
+    RunPage,
+    RunSnapshot,
+    WaitingStep,
+    WorkflowStore,
+)
 
 __all__ = [
+    "ClaimLostError",
     "EngineOptions",
     "InMemoryWorkflowStore",
     "InvalidStateError",
     "JsonValue",
+    "ResumableWorkflowStore",
+    "RunClaim",
     "RunNotFoundError",
+    "RunPage",
     "RunSnapshot",
+    "RunSummary",
     "SchemaMismatchError",
     "SqlWorkflowStore",
     "StoreClosedError",
     "StoreUnavailableError",
     "TaskStatus",
+    "WaitingStep",
     "WorkflowExecutionState",
     "WorkflowStepState",
     "WorkflowStore",

@@ -5,6 +5,7 @@
 
   * `InvalidStateError`, also a `ValueError`: a value breaks a rule; nothing was written
   * `RunNotFoundError`, also a `LookupError`: a write names a run that is not there
+  * `ClaimLostError`: the claim on a run is no longer the caller's; nothing was written
   * `SchemaMismatchError`: the database is at another revision than this version needs
   * `StoreUnavailableError`: the database cannot be reached, stays locked, or timed out
   * `StoreClosedError`: the store is not open
@@ -17,6 +18,7 @@ do. It never holds a password, a payload or a context value. All of them can be 
 from __future__ import annotations
 
 __all__ = [
+    "ClaimLostError",
     "InvalidStateError",
     "RunNotFoundError",
     "SchemaMismatchError",
@@ -52,6 +54,29 @@ class RunNotFoundError(WorkflowStoreError, LookupError):
         return (
             f"There is no run {self.run_task_id!r}: it was never created, or it was deleted. "
             "Nothing was written."
+        )
+
+
+class ClaimLostError(WorkflowStoreError):
+    """A claim was taken over, claimed anew, released, or deleted with its run.
+
+    Whoever gets this no longer drives the run, and should stop: nothing was written.
+
+    Attributes:
+        run_task_id: the run that was claimed.
+        token: the token of the claim that was lost.
+    """
+
+    def __init__(self, run_task_id: str, token: int) -> None:
+        super().__init__(run_task_id, token)
+        self.run_task_id = run_task_id
+        self.token = token
+
+    def __str__(self) -> str:
+        return (
+            f"The claim {self.token} on run {self.run_task_id!r} is lost: the run was claimed "
+            "again, released or deleted. Nothing was written; stop driving the run, or claim "
+            "it anew and load it."
         )
 
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from . import json_codec
+from .checks import checked_identifier, checked_run, checked_step
 from .errors import RunNotFoundError, StoreClosedError
 from .state import (
     JsonValue,
     WorkflowExecutionState,
     WorkflowStepState,
-    checked_identifier,
-    checked_run,
-    checked_step,
 )
 from .store import RunSnapshot, WorkflowStore
 

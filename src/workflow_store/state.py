@@ -8,9 +8,10 @@ in RFC 3339 with `Z`, optional fields left out where they are None.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated, Any, ClassVar, Self, TypeAlias, TypeVar
+from typing import Annotated, Any, ClassVar, Self, TypeAlias
 
 from pydantic import (
     AfterValidator,
@@ -29,18 +30,16 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from . import json_codec
-from .errors import InvalidStateError
 
 __all__ = [
     "MAX_IDENTIFIER_BYTES",
     "JsonValue",
+    "RunSummary",
     "TaskStatus",
     "WorkflowExecutionState",
     "WorkflowStepState",
-    "checked_identifier",
-    "checked_run",
-    "checked_step",
     "restored_step",
+    "valid_identifier",
 ]
 
 JsonValue: TypeAlias = Any
@@ -76,7 +75,12 @@ _TERMINAL = frozenset({TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCE
 # -- field rules -----------------------------------------------------------------------
 
 
-def _identifier(value: str) -> str:
+def valid_identifier(value: str) -> str:
+    """Give a string that is an identifier, as a plain `str`.
+
+    Raises:
+        ValueError: it breaks the rules.
+    """
     try:
         size = len(value.encode())
     except UnicodeEncodeError:
@@ -133,7 +137,7 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-_Identifier = Annotated[StrictStr, AfterValidator(_identifier)]
+_Identifier = Annotated[StrictStr, AfterValidator(valid_identifier)]
 _ErrorText = Annotated[StrictStr, AfterValidator(_error_text)]
 _Time = Annotated[AwareDatetime, BeforeValidator(_datetime_or_rfc3339), AfterValidator(_to_utc)]
 _JsonObject = Annotated[dict[str, Any], PlainValidator(_json_object)]
@@ -273,90 +277,31 @@ class WorkflowStepState(_State):
     wait_task_id: _Identifier | None = None
 
 
-_STEP_FIELDS = frozenset(WorkflowStepState.model_fields)
+class RunSummary(_State):
+    """A run without its JSON values, as a listing gives it.
 
-
-# -- what every store checks first -----------------------------------------------------
-
-_StateT = TypeVar("_StateT", bound=_State)
-
-
-def checked_identifier(value: str, *, name: str) -> str:
-    """Give the identifier, a plain `str`.
-
-    Raises:
-        InvalidStateError: it breaks the rules for identifiers.
+    Attributes:
+        run_task_id: the key of the run; this and what follows is as in the run.
+        step_counts: how many steps of the run are in each status; 0 for the others.
     """
-    if not isinstance(value, str):
-        raise InvalidStateError(f"{name}: must be a string, not {type(value).__qualname__}")
-    try:
-        return _identifier(value)
-    except ValueError as error:
-        raise InvalidStateError(f"{name}: {error}") from None
 
+    _left_out_if_none = frozenset({"workspace_id", "entry_point"})
+    _times = frozenset({"created_at", "updated_at"})
 
-def checked_run(state: WorkflowExecutionState) -> WorkflowExecutionState:
-    """Give a checked copy; its JSON values are the caller's own and not checked.
-
-    Raises:
-        InvalidStateError: not such a state, or a field was changed to break a rule.
-    """
-    return _checked(state, WorkflowExecutionState, name="state")
-
-
-def checked_step(step: WorkflowStepState) -> WorkflowStepState:
-    """Give a checked copy, or the step itself; its result is the caller's own and not checked.
-
-    Raises:
-        InvalidStateError: not such a state, or a field was changed to break a rule.
-    """
-    # Every write of a step comes here. What most steps look like takes a quarter of what
-    # the model's own validation does; the rest is left to that.
-    if type(step) is WorkflowStepState:
-        fields = step.__dict__
-        if (
-            len(fields) == len(_STEP_FIELDS)
-            and _is_plain_identifier(fields["step_id"])
-            and type(fields["status"]) is TaskStatus
-            and fields["error"] is None
-            and _is_plain_time(fields["started_at"])
-            and _is_plain_time(fields["completed_at"])
-            and (fields["wait_task_id"] is None or _is_plain_identifier(fields["wait_task_id"]))
-        ):
-            return step
-    return _checked(step, WorkflowStepState, name="step")
-
-
-def _is_plain_identifier(value: Any) -> bool:
-    return (
-        type(value) is str
-        and 0 < len(value) <= MAX_IDENTIFIER_BYTES
-        and value.isascii()
-        and "\0" not in value
-    )
-
-
-def _is_plain_time(value: Any) -> bool:
-    return value is None or (type(value) is datetime and value.tzinfo is UTC)
-
-
-def _checked(value: Any, model: type[_StateT], *, name: str) -> _StateT:
-    if not isinstance(value, model):
-        raise InvalidStateError(
-            f"{name}: must be a {model.__name__}, not {type(value).__qualname__}"
-        )
-    try:
-        return model.model_validate(value)
-    except ValidationError as error:
-        reasons = "; ".join(
-            f"{'.'.join(map(str, fault['loc'])) or name}: {fault['msg']}"
-            for fault in error.errors(include_input=False, include_url=False)
-        )
-        raise InvalidStateError(reasons) from error
+    run_task_id: _Identifier
+    agent_id: _Identifier
+    thread_id: _Identifier
+    user_id: _Identifier
+    workspace_id: _Identifier | None = None
+    entry_point: _Identifier | None = None
+    created_at: _Time
+    updated_at: _Time
+    step_counts: Counter[TaskStatus] = Field(default_factory=Counter)
 
 
 # -- what a store reads back -----------------------------------------------------------
 
+_STEP_FIELDS = frozenset(WorkflowStepState.model_fields)
 _new = object.__new__
 _set = object.__setattr__
 

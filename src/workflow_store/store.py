@@ -7,12 +7,26 @@ A store of your own subclasses `WorkflowStore` and can be certified with the tes
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from datetime import datetime
 from types import TracebackType
 from typing import NamedTuple, Self
 
-from .state import JsonValue, WorkflowExecutionState, WorkflowStepState
+from .state import (
+    JsonValue,
+    RunSummary,
+    TaskStatus,
+    WorkflowExecutionState,
+    WorkflowStepState,
+)
 
-__all__ = ["RunSnapshot", "WorkflowStore"]
+__all__ = [
+    "ResumableWorkflowStore",
+    "RunClaim",
+    "RunPage",
+    "RunSnapshot",
+    "WaitingStep",
+    "WorkflowStore",
+]
 
 
 class RunSnapshot(NamedTuple):
@@ -25,6 +39,44 @@ class RunSnapshot(NamedTuple):
 
     run: WorkflowExecutionState
     steps: list[WorkflowStepState]
+
+
+class RunPage(NamedTuple):
+    """A page of a listing.
+
+    Attributes:
+        runs: the runs of the page, newest first.
+        next_cursor: what gives the next page; None on the last one.
+    """
+
+    runs: list[RunSummary]
+    next_cursor: str | None
+
+
+class WaitingStep(NamedTuple):
+    """A step that waits, and the run that it belongs to."""
+
+    run_task_id: str
+    step: WorkflowStepState
+
+
+class RunClaim(NamedTuple):
+    """The right to drive a run.
+
+    Attributes:
+        run_task_id: the run.
+        owner: who has the right: a process, a replica.
+        token: a number that grows with every claim, across deletion and re-creation of the
+            run too. Of two claims on a run, the one with the greater token is the later.
+        lease_s: for how many seconds the right was given, and is given by a renewal.
+        expires_at: until when it holds, in UTC, by the database's clock.
+    """
+
+    run_task_id: str
+    owner: str
+    token: int
+    lease_s: float
+    expires_at: datetime
 
 
 class WorkflowStore(ABC):
@@ -154,4 +206,169 @@ class WorkflowStore(ABC):
         """Give all steps of a run in the order in which they were first inserted.
 
         The list is of one moment. It is empty where there is no such run.
+        """
+
+
+class ResumableWorkflowStore(WorkflowStore):
+    """What a runtime needs beyond the seven methods: to resume, to look, and to share runs.
+
+    What is said of a `WorkflowStore` holds here, too.
+
+    **Claims.** A claim gives one owner the right to drive a run for a time, its lease, by the
+    clock of the database. An owner that lives renews its claims well before they lapse; the
+    claims of one that died lapse, and others take them over with `claim_abandoned_runs`. A
+    lease alone does not stop an owner that was paused, by a debugger or a busy machine, and
+    goes on after another one took over: its writes through `fenced` are refused, while what
+    it does outside of the store is its own to guard, for which the token serves.
+    """
+
+    # -- resume -------------------------------------------------------------------------
+
+    @abstractmethod
+    async def load_run(self, run_task_id: str) -> RunSnapshot | None:
+        """Give a run and its steps as they are at one moment, None where there is no run.
+
+        The read that a resume makes: never a step that is newer than the context, nor the
+        other way round. One round trip, where the database allows.
+        """
+
+    @abstractmethod
+    async def commit_step(
+        self, run_task_id: str, step: WorkflowStepState, context: JsonValue
+    ) -> None:
+        """Do `upsert_step` and `update_context` in one transaction.
+
+        No crash leaves one without the other, and no reader sees one without the other.
+
+        Raises:
+            InvalidStateError: a field of the step breaks the rules, or the context is not JSON.
+            RunNotFoundError: there is no such run.
+        """
+
+    # -- look ---------------------------------------------------------------------------
+
+    @abstractmethod
+    async def list_runs(
+        self,
+        *,
+        agent_id: str | None = None,
+        thread_id: str | None = None,
+        user_id: str | None = None,
+        workspace_id: str | None = None,
+        step_status: TaskStatus | None = None,
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> RunPage:
+        """Give runs without their JSON values, newest first; of equal age, by id downwards.
+
+        Paging goes by key: a page costs the same wherever it is, and no run is skipped or
+        repeated while others are added.
+
+        Args:
+            agent_id: only runs that have exactly this.
+            thread_id: only runs that have exactly this.
+            user_id: only runs that have exactly this.
+            workspace_id: only runs that have exactly this.
+            step_status: only runs with at least one step in this status.
+            created_after: only runs created later than this.
+            created_before: only runs created earlier than this.
+            limit: how many runs a page has at most, 1 to 1,000.
+            cursor: `next_cursor` of the page before, with the same filters; `limit` may change.
+
+        Raises:
+            InvalidStateError: the limit is out of range, a filter breaks the rules, or the
+                cursor is none of this store's or of other filters.
+        """
+
+    @abstractmethod
+    async def find_waiting_step(self, wait_task_id: str) -> WaitingStep | None:
+        """Give the step that waits under an id, None where none does.
+
+        A step waits as long as it has this `wait_task_id` and has not ended. Of several, the
+        one that was inserted last.
+        """
+
+    # -- clean up -----------------------------------------------------------------------
+
+    @abstractmethod
+    async def purge_runs(
+        self, *, created_before: datetime, only_terminal: bool = True, batch_size: int = 500
+    ) -> int:
+        """Delete old runs with their steps and claims, the oldest first; tell how many.
+
+        It works in transactions of at most `batch_size` runs, with a short pause between
+        them, so that writers have their turn. Stopped at any moment, it leaves nothing half
+        deleted, and a second call goes on.
+
+        Args:
+            created_before: only runs created earlier than this.
+            only_terminal: only runs whose steps have all ended, those without steps included.
+            batch_size: runs deleted in one transaction, 1 to 10,000.
+
+        Raises:
+            InvalidStateError: an argument is out of range or no aware time.
+        """
+
+    # -- share --------------------------------------------------------------------------
+
+    @abstractmethod
+    async def claim_run(
+        self, run_task_id: str, *, owner: str, lease_s: float = 30.0
+    ) -> RunClaim | None:
+        """Take the right to drive a run, None while another owner's lease holds.
+
+        The same owner may claim again; it gets a new token, and its old claim is lost.
+
+        Args:
+            run_task_id: the run.
+            owner: an identifier of who claims; two that run at once must not share it.
+            lease_s: seconds, more than 0 and at most 31,536,000 (a year).
+
+        Raises:
+            InvalidStateError: an argument breaks these rules.
+            RunNotFoundError: there is no such run.
+        """
+
+    @abstractmethod
+    async def claim_abandoned_runs(
+        self, *, owner: str, lease_s: float = 30.0, limit: int = 10
+    ) -> list[RunClaim]:
+        """Take over runs whose lease ran out without being released, the longest lapsed first.
+
+        Two callers never get the same run. A run that was never claimed is not abandoned.
+
+        Args:
+            owner: as for `claim_run`.
+            lease_s: as for `claim_run`.
+            limit: how many at most, 1 to 1,000.
+        """
+
+    @abstractmethod
+    async def renew_claim(self, claim: RunClaim) -> RunClaim:
+        """Make a claim hold for its `lease_s` from now; the token stays.
+
+        A claim that lapsed and that nobody took can still be renewed.
+
+        Raises:
+            ClaimLostError: it was taken over, claimed anew, released or deleted.
+        """
+
+    @abstractmethod
+    async def release_claim(self, claim: RunClaim) -> None:
+        """Give the right back; a claim that was lost meanwhile is no error, nor changed."""
+
+    @abstractmethod
+    def fenced(self, claim: RunClaim) -> ResumableWorkflowStore:
+        """Give a view of this store whose writes need the claim.
+
+        `create_run`, `update_context`, `delete_run`, `upsert_step` and `commit_step` check it
+        in the transaction of the write, of whichever run. A claim whose lease lapsed and that
+        nobody took still writes. All else is as ever. The view is open as long as the store
+        is; opening or closing it does nothing.
+
+        Raises:
+            ClaimLostError: by a write, once the claim was taken over, claimed anew, released
+                or deleted; nothing was written.
         """

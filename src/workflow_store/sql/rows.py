@@ -16,13 +16,13 @@ from datetime import datetime
 from typing import Any
 
 from .. import json_codec
+from ..checks import checked_identifier
 from ..errors import WorkflowStoreError
 from ..state import (
     JsonValue,
     TaskStatus,
     WorkflowExecutionState,
     WorkflowStepState,
-    checked_identifier,
     restored_step,
 )
 from .dialects import StoreDialect

@@ -10,14 +10,12 @@ from typing import Any, Unpack
 from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from ..checks import checked_identifier, checked_run, checked_step
 from ..errors import RunNotFoundError, SchemaMismatchError, StoreClosedError
 from ..state import (
     JsonValue,
     WorkflowExecutionState,
     WorkflowStepState,
-    checked_identifier,
-    checked_run,
-    checked_step,
 )
 from ..store import RunSnapshot, WorkflowStore
 from . import migrate as migrations
