@@ -48,10 +48,11 @@ def postgres_server() -> Iterator[str]:
 
 
 async def on_server(url: str, sql: str) -> None:
-    """Run one statement outside of a transaction."""
+    """Run statements one by one, outside of a transaction of their own, as psql does."""
     connection = await asyncpg.connect(url)
     try:
-        await connection.execute(sql)
+        for statement in filter(str.strip, sql.split(";\n\n")):
+            await connection.execute(statement)
     finally:
         await connection.close()
 
@@ -88,7 +89,7 @@ def migrated_postgres_url(postgres_server: str) -> Iterator[str]:
 @pytest.fixture
 def postgres_url(migrated_postgres_url: str) -> str:
     """A database with our tables, empty."""
-    asyncio.run(on_server(migrated_postgres_url, "TRUNCATE runs, steps RESTART IDENTITY"))
+    asyncio.run(on_server(migrated_postgres_url, "TRUNCATE runs, steps, claims RESTART IDENTITY"))
     return migrated_postgres_url
 
 

@@ -37,6 +37,7 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy import table as table_clause
+from sqlalchemy.engine.interfaces import ReflectedIndex
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from conftest import PATIENCE_S, drop_database, new_database, on_server
@@ -108,7 +109,7 @@ def describe(connection: Connection) -> dict[str, list[str]]:
                 *inspector.get_foreign_keys(name, schema),
                 *inspector.get_unique_constraints(name, schema),
                 *inspector.get_check_constraints(name, schema),
-                *inspector.get_indexes(name, schema),
+                *(with_conditions(index) for index in inspector.get_indexes(name, schema)),
             ]
             if connection.dialect.name == "postgresql":
                 collations = text(
@@ -121,6 +122,12 @@ def describe(connection: Connection) -> dict[str, list[str]]:
             )
             found[f"{schema}.{name}"] = sorted(map(repr, parts))
     return found
+
+
+def with_conditions(index: ReflectedIndex) -> dict[str, Any]:
+    """Give an index with the text of which rows it has, in place of an object."""
+    options = index.get("dialect_options", {})
+    return {**index, "dialect_options": {name: str(value) for name, value in options.items()}}
 
 
 async def contents(url: str) -> dict[str, list[str]]:

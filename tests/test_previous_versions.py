@@ -19,6 +19,9 @@ from workflow_store.testing import a_run, a_step
 
 RECORDED = sorted((Path(__file__).parent / "previous").glob("*.json"))
 
+COMPANIONS = {"0003"}
+"""Revisions that came with the next one: no version of the code ever needed just these."""
+
 Texts = dict[str, list[tuple[str, list[str]]]]
 
 
@@ -26,7 +29,7 @@ def test_the_statements_of_every_older_revision_were_recorded() -> None:
     """`python -m tests.programs.record_statements` writes them."""
     versions = Path(__file__).parents[1] / "migrations" / "versions"
     revisions = {file.name.partition("_")[0] for file in versions.glob("*.py")}
-    assert {file.stem for file in RECORDED} == revisions - {REVISION}
+    assert {file.stem for file in RECORDED} == revisions - {REVISION} - COMPANIONS
 
 
 @pytest.fixture(params=RECORDED, ids=lambda file: file.stem)

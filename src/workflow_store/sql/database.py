@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from ..errors import StoreClosedError, WorkflowStoreError
 from . import migrate
@@ -15,18 +16,47 @@ from .dialects import EngineOptions, Fault, StoreDialect
 from .driver import Driver
 from .engine import masked
 from .faults import store_error
-from .statements import Read, Statements, Write
+from .statements import Read, Statements, Write, Writes
 from .writer import GroupCommit
 
-__all__ = ["Database", "attempts", "to_the_end"]
+__all__ = ["Database", "Session", "attempts", "to_the_end"]
 
 _T = TypeVar("_T")
+Row = Sequence[Any]
 
 _RETRY_DELAYS_S = (0.05, 0.2, 0.8)
 """Pauses before another attempt; up to half of each is added, so that callers spread out."""
 
 
-class Database:
+class Session(ABC):
+    """Reads and writes of the hot path.
+
+    Attributes:
+        dialect: the database's dialect.
+        statements: the reads.
+        writes: the writes.
+    """
+
+    dialect: StoreDialect
+    statements: Statements
+    writes: Writes
+
+    @abstractmethod
+    async def read(self, read: Read, key: Sequence[Any], *, what: str = "run") -> list[Any]:
+        """Give the rows of a read, all of one moment.
+
+        Args:
+            read: the statements.
+            key: their parameters, the first of which an error names.
+            what: what that is.
+        """
+
+    @abstractmethod
+    async def write(self, write: Write, make_row: Callable[..., Row], *given: Any) -> Any:
+        """Write the row that is made of what is given, and tell whether it found its place."""
+
+
+class Database(Session):
     """Runs the statements of a store on an engine, which is the caller's to dispose."""
 
     def __init__(
@@ -39,7 +69,9 @@ class Database:
         self.engine = engine
         self.dialect = dialect
         self.statements = Statements(dialect, engine.dialect, schema)
+        self.writes = self.statements.writes
         self._schema = schema
+        self._options = options
         self._driver = Driver(engine, dialect, options)
         self._writer: GroupCommit[Write] = GroupCommit(
             self._commit, fails_alone=lambda error: type(error) is WorkflowStoreError
@@ -47,17 +79,21 @@ class Database:
         self._reading: set[asyncio.Future[Any]] = set()
         self._closed = False
 
-    async def read(self, read: Read, key: Sequence[Any]) -> list[Any]:
-        """Give the rows of a read, all of one moment; the first value is its run's id."""
+    async def read(self, read: Read, key: Sequence[Any], *, what: str = "run") -> list[Any]:
         return await to_the_end(
-            self._attempts(lambda: self._driver.read(read, key), f" for run {key[0]!r}"),
+            self._attempts(lambda: self._driver.read(read, key), f" for {what} {key[0]!r}"),
             self._reading,
         )
 
-    async def write(self, write: Write, make_row: Callable[[], Sequence[Any]]) -> bool:
-        """Write a row; return once it is committed, and tell whether its run is there.
+    async def write(self, write: Write, make_row: Callable[..., Row], *given: Any) -> Any:
+        """Write a row; once it is committed, give what is true where it found its place.
 
-        The row is made when there is room for it, so that few of them wait in memory.
+        Args:
+            write: how it is written.
+            make_row: makes it of the dialect and what is given. It is called when there is
+                room for the row, so that few of them wait in memory. A closure instead of
+                arguments would be a third of what a waiting call weighs.
+            given: what it is made of.
 
         Raises:
             StoreClosedError: the database was closed before there was room.
@@ -67,10 +103,36 @@ class Database:
         try:
             if self._closed:
                 raise StoreClosedError("The store was closed while the call waited.")
-            row = make_row()
-            return await self._writer.write(write, row[: write.key_length], row, _size(row))
+            row = make_row(self.dialect, *given)
+            return await self._writer.write(write, write.key(row), row, _size(row))
         finally:
             self._writer.room.release()
+
+    async def transaction(
+        self,
+        work: Callable[[AsyncConnection], Awaitable[_T]],
+        what: str,
+        *,
+        writes: bool = True,
+    ) -> _T:
+        """Do work in one transaction; give its result once it is committed.
+
+        Args:
+            work: gets the connection, with the tables in their schema. Where the database
+                asks for another attempt, it is called again.
+            what: names what it is for in an error.
+            writes: whether it writes.
+        """
+
+        async def attempt() -> _T:
+            async with self.engine.connect() as connection:
+                await self.dialect.begin(connection, self._options, writes=writes)
+                await connection.execution_options(schema_translate_map={None: self._schema})
+                result = await work(connection)
+                await connection.commit()
+                return result
+
+        return await to_the_end(self._attempts(attempt, f" for {what}"), self._reading)
 
     async def drain(self) -> None:
         """Take no further write, and wait until all that was begun has ended."""
@@ -79,8 +141,8 @@ class Database:
         while self._reading:
             await asyncio.wait(set(self._reading))
 
-    async def _commit(self, write: Write, rows: list[Sequence[Any]]) -> list[bool]:
-        async def attempt() -> list[bool]:
+    async def _commit(self, write: Write, rows: list[Row]) -> list[Any]:
+        async def attempt() -> list[Any]:
             try:
                 return await self._driver.write(write, rows)
             except Exception as error:
@@ -104,7 +166,7 @@ class Database:
             raise store_error(error, self.dialect, where) from error
 
 
-def _size(row: Sequence[Any]) -> int:
+def _size(row: Row) -> int:
     """Give the characters of a row, which is about what it weighs."""
     return sum([len(value) for value in row if type(value) is str])
 

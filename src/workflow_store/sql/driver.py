@@ -37,21 +37,27 @@ class Driver:
             lambda connection: self._dialect.fetch(connection, calls, self._options)
         )
 
-    async def write(self, write: Write, rows: Sequence[Sequence[Any]]) -> list[bool]:
+    async def write(self, write: Write, rows: Sequence[Sequence[Any]]) -> list[Any]:
         """Write rows of different keys in one transaction.
 
         Returns:
-            For each row, once all of them are committed, whether its run is there; a row
-            whose run is not there changed nothing.
+            For each row, once all of them are committed, what is true where it found its
+            place: its run is there, and its fence holds. The row that the statement gives,
+            where it gives any. A row that found no place changed nothing.
         """
-        if write.many is None or len(rows) == 1:
-            calls = [Call(one.sql, [*map(one.arguments, rows)]) for one in write.one]
+        if write.many is None or (write.one and len(rows) == 1):
+            in_turn = rows if write.turn is None else sorted(rows, key=write.turn)
+            calls = [
+                Call(one.sql, [*map(one.arguments, in_turn if number else rows)], write.returns)
+                for number, one in enumerate(write.one)
+            ]
             return await self._on_connection(
                 lambda connection: self._dialect.execute(connection, calls, self._options)
             )
-        found = await self.read((write.many,), list(zip(*rows, strict=True)))
-        runs = {run_task_id for (run_task_id,) in found}
-        return [row[0] in runs for row in rows]
+        answers = await self.read((write.many,), list(zip(*rows, strict=True)))
+        width = len(write.answer(rows[0]))
+        found = {tuple(answer[:width]): answer for answer in answers}
+        return [found.get(write.answer(row)) for row in rows]
 
     async def _on_connection(self, call: Callable[[Any], Awaitable[_T]]) -> _T:
         """Call with a borrowed connection; one that has ended is not used, nor given back."""

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from .. import json_codec
-from ..checks import checked_identifier
+from ..checks import checked_identifier, checked_run, checked_step
 from ..errors import WorkflowStoreError
 from ..state import (
     JsonValue,
@@ -25,11 +26,16 @@ from ..state import (
     WorkflowStepState,
     restored_step,
 )
+from ..store import RunClaim
 from .dialects import StoreDialect
 
 __all__ = [
+    "commit_row",
     "context_row",
+    "fenced_row",
+    "renewal_row",
     "run_from_row",
+    "run_key",
     "run_row",
     "step_from_row",
     "step_row",
@@ -39,12 +45,13 @@ __all__ = [
 Row = Sequence[Any]
 
 
-def run_row(state: WorkflowExecutionState, dialect: StoreDialect) -> Row:
-    """Give the row of a run that was checked.
+def run_row(dialect: StoreDialect, state: WorkflowExecutionState) -> Row:
+    """Give the row of a run.
 
     Raises:
-        InvalidStateError: a JSON field is not JSON.
+        InvalidStateError: a field breaks the rules.
     """
+    state = checked_run(state)
     return (
         state.run_task_id,
         state.agent_id,
@@ -60,24 +67,34 @@ def run_row(state: WorkflowExecutionState, dialect: StoreDialect) -> Row:
     )
 
 
-def context_row(
-    run_task_id: str, context: JsonValue, updated_at: datetime, dialect: StoreDialect
-) -> Row:
-    """Give the row of an update of a context.
+def run_key(dialect: StoreDialect, run_task_id: str) -> Row:
+    """Give the row that only names a run.
+
+    Raises:
+        InvalidStateError: it is no identifier.
+    """
+    return (checked_identifier(run_task_id, name="run_task_id"),)
+
+
+def context_row(dialect: StoreDialect, run_task_id: str, context: JsonValue) -> Row:
+    """Give the row of an update of a context, at this moment.
 
     Raises:
         InvalidStateError: the context is not JSON.
     """
+    run_task_id = checked_identifier(run_task_id, name="run_task_id")
     text = json_codec.encode_stored(context, field="context")
-    return run_task_id, text, dialect.time_to_driver(updated_at)
+    return run_task_id, text, dialect.time_to_driver(datetime.now(UTC))
 
 
-def step_row(run_task_id: str, step: WorkflowStepState, dialect: StoreDialect) -> Row:
-    """Give the row of a step that was checked.
+def step_row(dialect: StoreDialect, run_task_id: str, step: WorkflowStepState) -> Row:
+    """Give the row of a step.
 
     Raises:
-        InvalidStateError: its result is not JSON.
+        InvalidStateError: a field breaks the rules.
     """
+    run_task_id = checked_identifier(run_task_id, name="run_task_id")
+    step = checked_step(step)
     return (
         run_task_id,
         step.step_id,
@@ -88,6 +105,36 @@ def step_row(run_task_id: str, step: WorkflowStepState, dialect: StoreDialect) -
         None if step.completed_at is None else dialect.time_to_driver(step.completed_at),
         step.wait_task_id,
     )
+
+
+_turns = itertools.count(1)
+
+
+def commit_row(
+    dialect: StoreDialect, run_task_id: str, step: WorkflowStepState, context: JsonValue
+) -> Row:
+    """Give the row of a step with the context of its run, at this moment.
+
+    Raises:
+        InvalidStateError: a field of the step breaks the rules, or the context is not JSON.
+    """
+    return (
+        *step_row(dialect, run_task_id, step),
+        *context_row(dialect, run_task_id, context)[1:],
+        next(_turns),
+    )
+
+
+def fenced_row(
+    dialect: StoreDialect, make_row: Callable[..., Row], claim: RunClaim, *given: Any
+) -> Row:
+    """Give a row that needs a claim."""
+    return (*make_row(dialect, *given), claim.run_task_id, claim.token)
+
+
+def renewal_row(dialect: StoreDialect, claim: RunClaim) -> Row:
+    """Give the row of a renewal."""
+    return claim.run_task_id, claim.token, claim.lease_s
 
 
 def run_from_row(row: Row, dialect: StoreDialect) -> WorkflowExecutionState:

@@ -4,31 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any, Unpack
 
 from sqlalchemy import URL
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from ..checks import checked_identifier, checked_run, checked_step
-from ..errors import RunNotFoundError, SchemaMismatchError, StoreClosedError
-from ..state import (
-    JsonValue,
-    WorkflowExecutionState,
-    WorkflowStepState,
-)
-from ..store import RunSnapshot, WorkflowStore
+from ..errors import SchemaMismatchError, StoreClosedError
+from ..store import ResumableWorkflowStore, RunClaim, WorkflowStore, checked_claim
 from . import migrate as migrations
-from . import rows
-from .database import Database, attempts, to_the_end
+from .database import Database, Session, attempts, to_the_end
 from .dialects import EngineOptions, complete_options
 from .engine import default_schema, dialect_of, masked, parse_url
 from .faults import store_error
+from .fleet import FleetMethods
+from .methods import RunMethods
+from .views import BoundSession, FencedSession
 
 __all__ = ["SqlWorkflowStore"]
 
 
-class SqlWorkflowStore(WorkflowStore):
+class SqlWorkflowStore(FleetMethods):
     """Keeps runs in SQLite or PostgreSQL.
 
     Args:
@@ -86,7 +81,7 @@ class SqlWorkflowStore(WorkflowStore):
         Raises:
             StoreClosedError: the store is not open.
         """
-        return self._opened().engine
+        return self._opened_database().engine
 
     async def open(self) -> None:
         cancelled = False
@@ -149,7 +144,10 @@ class SqlWorkflowStore(WorkflowStore):
         if self._callers_engine is None:
             await engine.dispose()
 
-    def _opened(self) -> Database:
+    def _opened(self) -> Session:
+        return self._opened_database()
+
+    def _opened_database(self) -> Database:
         if self._database is None:
             raise StoreClosedError(
                 "The store is not open: use it inside 'async with store:', or await "
@@ -157,83 +155,62 @@ class SqlWorkflowStore(WorkflowStore):
             )
         return self._database
 
-    # -- runs ---------------------------------------------------------------------------
+    # -- views --------------------------------------------------------------------------
 
-    async def create_run(self, state: WorkflowExecutionState) -> None:
-        database = self._opened()
-        await database.write(
-            database.statements.create_run, lambda: rows.run_row(checked_run(state), self._dialect)
-        )
+    def fenced(self, claim: RunClaim) -> ResumableWorkflowStore:
+        return _FencedStore(self._opened_database, checked_claim(claim))
 
-    async def get_run(self, run_task_id: str) -> WorkflowExecutionState | None:
-        database = self._opened()
-        key = (checked_identifier(run_task_id, name="run_task_id"),)
-        found = await database.read(database.statements.get_run, key)
-        return rows.run_from_row(found[0], self._dialect) if found else None
+    def bind(self, connection: AsyncConnection) -> WorkflowStore:
+        """Give the seven methods inside a transaction of the caller's own.
 
-    async def update_context(self, run_task_id: str, context: JsonValue) -> None:
-        database = self._opened()
-        found = await database.write(
-            database.statements.update_context,
-            lambda: rows.context_row(
-                checked_identifier(run_task_id, name="run_task_id"),
-                context,
-                datetime.now(UTC),
-                self._dialect,
-            ),
-        )
-        if not found:
-            raise RunNotFoundError(run_task_id)
+        A step commits or rolls back with the caller's other rows. Nothing is retried,
+        committed or batched here, and a call that fails leaves the transaction usable where
+        the database is still there. Calls must not be made at once, as with any connection.
+        The view is open as long as the store is; opening or closing it does nothing.
 
-    async def delete_run(self, run_task_id: str) -> None:
-        database = self._opened()
-        await database.write(
-            database.statements.delete_run,
-            lambda: (checked_identifier(run_task_id, name="run_task_id"),),
-        )
+        Args:
+            connection: a connection to the database of this store, with its tables.
 
-    # -- steps --------------------------------------------------------------------------
-
-    async def upsert_step(self, run_task_id: str, step: WorkflowStepState) -> None:
-        database = self._opened()
-        found = await database.write(
-            database.statements.upsert_step,
-            lambda: rows.step_row(
-                checked_identifier(run_task_id, name="run_task_id"),
-                checked_step(step),
-                self._dialect,
-            ),
-        )
-        if not found:
-            raise RunNotFoundError(run_task_id)
-
-    async def get_step(self, run_task_id: str, step_id: str) -> WorkflowStepState | None:
-        database = self._opened()
-        run_task_id = checked_identifier(run_task_id, name="run_task_id")
-        key = (run_task_id, checked_identifier(step_id, name="step_id"))
-        found = await database.read(database.statements.get_step, key)
-        return rows.step_from_row(run_task_id, found[0], self._dialect) if found else None
-
-    async def list_steps(self, run_task_id: str) -> list[WorkflowStepState]:
-        database = self._opened()
-        run_task_id = checked_identifier(run_task_id, name="run_task_id")
-        found = await database.read(database.statements.list_steps, (run_task_id,))
-        return await rows.steps_from_rows(run_task_id, found, self._dialect)
-
-    # -- both ---------------------------------------------------------------------------
-
-    async def load_run(self, run_task_id: str) -> RunSnapshot | None:
-        """Give a run and its steps as they are at one moment, None where there is no run.
-
-        The read that a resume makes, in one statement.
+        Raises:
+            ValueError: the connection is to another kind of database.
+            StoreClosedError: by a call, where the store is not open.
         """
-        database = self._opened()
-        run_task_id = checked_identifier(run_task_id, name="run_task_id")
-        found = await database.read(database.statements.load_run, (run_task_id,))
-        if not found or found[0][-3] != 0:
-            return None
-        run, *steps = found
-        return RunSnapshot(
-            rows.run_from_row(run, self._dialect),
-            await rows.steps_from_rows(run_task_id, steps, self._dialect),
-        )
+        if dialect_of(connection.engine) is not self._dialect:
+            raise ValueError(f"connection: is not to {self._dialect.name}, as this store is")
+        return _BoundStore(self._opened_database, connection)
+
+
+class _BoundStore(RunMethods):
+    def __init__(self, opened: Callable[[], Database], connection: AsyncConnection) -> None:
+        self._opened_database = opened
+        self._connection = connection
+
+    async def open(self) -> None:
+        pass
+
+    async def close(self) -> None:
+        pass
+
+    def _opened(self) -> Session:
+        return BoundSession(self._opened_database(), self._connection)
+
+
+class _FencedStore(FleetMethods):
+    def __init__(self, opened: Callable[[], Database], claim: RunClaim) -> None:
+        self._opened_outside = opened
+        self._claim = claim
+
+    async def open(self) -> None:
+        pass
+
+    async def close(self) -> None:
+        pass
+
+    def _opened_database(self) -> Database:
+        return self._opened_outside()
+
+    def _opened(self) -> Session:
+        return FencedSession(self._opened_database(), self._claim)
+
+    def fenced(self, claim: RunClaim) -> ResumableWorkflowStore:
+        return _FencedStore(self._opened_outside, checked_claim(claim))

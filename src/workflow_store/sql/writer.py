@@ -32,7 +32,7 @@ class _Waiting(NamedTuple):
     key: Hashable
     row: Row
     size: int
-    done: asyncio.Future[bool]
+    done: asyncio.Future[Any]
 
 
 class GroupCommit(Generic[S]):
@@ -45,14 +45,14 @@ class GroupCommit(Generic[S]):
 
     Args:
         commit: writes rows of different keys with a statement in one transaction, and tells
-            after its commit for each row whether it found its place.
+            after its commit for each row what its caller is to get.
         fails_alone: whether an error may be one row's fault; the rows of its transaction
             are then tried one by one.
     """
 
     def __init__(
         self,
-        commit: Callable[[S, list[Row]], Awaitable[list[bool]]],
+        commit: Callable[[S, list[Row]], Awaitable[list[Any]]],
         *,
         fails_alone: Callable[[Exception], bool],
     ) -> None:
@@ -65,8 +65,8 @@ class GroupCommit(Generic[S]):
         self.room = asyncio.Semaphore(MAX_WAITING)
         """To be held around `write`, and around the making of its row."""
 
-    def write(self, statement: S, key: Hashable, row: Row, size: int) -> asyncio.Future[bool]:
-        """Have a row written; after its commit, the future tells whether it found its place.
+    def write(self, statement: S, key: Hashable, row: Row, size: int) -> asyncio.Future[Any]:
+        """Have a row written; after its commit, the future has what the commit gave for it.
 
         Args:
             statement: how it is written.
@@ -74,7 +74,7 @@ class GroupCommit(Generic[S]):
             row: the row.
             size: its payload, in characters.
         """
-        done: asyncio.Future[bool] = self._loop.create_future()
+        done: asyncio.Future[Any] = self._loop.create_future()
         self._turns.setdefault(statement, deque()).append(_Waiting(key, row, size, done))
         if self._lane is None:
             self._lane = self._loop.create_task(self._run(), name="workflow_store.group_commit")

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any, ClassVar, NamedTuple
 
-from sqlalchemy import URL, Column, FromClause, Table, exc
+from sqlalchemy import URL, Column, ColumnElement, FromClause, Table, exc
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -49,10 +49,11 @@ class Diagnosis(NamedTuple):
 
 
 class Call(NamedTuple):
-    """A statement, and the parameters of each row that it is for."""
+    """A statement, the parameters of each row that it is for, and whether it gives rows."""
 
     sql: str
     rows: Sequence[Sequence[Any]]
+    returns: bool = False
 
 
 class StoreDialect(ABC):
@@ -92,6 +93,10 @@ class StoreDialect(ABC):
         None where one statement after the other, in one transaction, is as fast.
         """
 
+    @abstractmethod
+    def now(self, plus_s: ColumnElement[float] | None = None) -> ColumnElement[datetime]:
+        """Give the time by the database's own clock, as it is when the statement runs."""
+
     # -- the driver ---------------------------------------------------------------------
 
     @abstractmethod
@@ -122,15 +127,31 @@ class StoreDialect(ABC):
     @abstractmethod
     async def execute(
         self, driver: Any, calls: Sequence[Call], options: EngineOptions
-    ) -> list[bool]:
+    ) -> list[Any]:
         """Run writing statements in one transaction, each for all its rows.
 
         When it returns, they are committed. One statement for one row takes one round trip,
         and any number of them one thread hop.
 
         Returns:
-            For each row of the first statement, whether it changed something.
+            For each row of the first statement, whether it changed something; of one that
+            gives rows, the row or None.
         """
+
+    # -- transactions of several statements -----------------------------------------------
+
+    @abstractmethod
+    async def begin(
+        self, connection: AsyncConnection, options: EngineOptions, *, writes: bool
+    ) -> None:
+        """Begin a transaction, whatever the engine's own settings are.
+
+        Each of its statements may take `statement_timeout_s`.
+        """
+
+    @abstractmethod
+    def savepoint(self, connection: AsyncConnection) -> contextlib.AbstractAsyncContextManager[Any]:
+        """Keep a statement that fails from ending the transaction that it is in."""
 
     # -- migrations ---------------------------------------------------------------------
 

@@ -13,13 +13,16 @@ from sqlalchemy import (
     ARRAY,
     URL,
     Column,
+    ColumnElement,
     FromClause,
     Table,
     Text,
     bindparam,
+    cast,
     event,
     exc,
     func,
+    literal_column,
     text,
 )
 from sqlalchemy.dialects import postgresql
@@ -37,7 +40,7 @@ from .base import (
     diagnose_by_type,
 )
 from .options import EngineOptions
-from .types import JsonText
+from .types import JsonText, UtcDateTime
 
 if TYPE_CHECKING:
     import asyncpg
@@ -119,6 +122,13 @@ class _Postgresql(StoreDialect):
         names = [c.name for c in columns]
         return func.unnest(*arrays).table_valued(*names).render_derived(name="given")
 
+    def now(self, plus_s: ColumnElement[float] | None = None) -> ColumnElement[datetime]:
+        # Not `now()`, which is when the transaction began, perhaps waiting for a lock since.
+        now: ColumnElement[datetime] = func.clock_timestamp(type_=UtcDateTime)
+        if plus_s is None:
+            return now
+        return cast(now + plus_s * literal_column("interval '1 second'"), UtcDateTime)
+
     def time_to_driver(self, time: datetime) -> datetime:
         return time
 
@@ -148,17 +158,32 @@ class _Postgresql(StoreDialect):
         driver: asyncpg.Connection,
         calls: Sequence[Call],
         options: EngineOptions,
-    ) -> list[bool]:
+    ) -> list[Any]:
+        timeout_s = options["statement_timeout_s"]
+
+        async def run(call: Call) -> list[Any]:
+            if call.returns:
+                return [await driver.fetchrow(call.sql, *r, timeout=timeout_s) for r in call.rows]
+            done = [await driver.execute(call.sql, *row, timeout=timeout_s) for row in call.rows]
+            return [not status.endswith(" 0") for status in done]  # such as "INSERT 0 1"
+
         needed = len(calls) > 1 or len(calls[0].rows) > 1 or options["transaction_pooler"]
         async with _transaction(driver, needed=needed):
-            done = [
-                [
-                    await driver.execute(sql, *row, timeout=options["statement_timeout_s"])
-                    for row in rows
-                ]
-                for sql, rows in calls
-            ]
-        return [not status.endswith(" 0") for status in done[0]]  # such as "INSERT 0 1"
+            first, *_ = [await run(call) for call in calls]
+        return first
+
+    async def begin(
+        self, connection: AsyncConnection, options: EngineOptions, *, writes: bool
+    ) -> None:
+        # A caller's engine may commit each statement by itself.
+        await connection.execution_options(isolation_level="READ COMMITTED")
+        limit = f"{max(1, int(options['statement_timeout_s'] * 1000))}ms"
+        await connection.execute(
+            text("SELECT set_config('statement_timeout', :limit, true)"), {"limit": limit}
+        )
+
+    def savepoint(self, connection: AsyncConnection) -> contextlib.AbstractAsyncContextManager[Any]:
+        return connection.begin_nested()
 
     def diagnose(self, error: BaseException) -> Diagnosis:
         for cause in causes(error):

@@ -10,7 +10,17 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlalchemy import URL, Column, Table, event, exc
+from sqlalchemy import (
+    URL,
+    Column,
+    ColumnElement,
+    Table,
+    Text,
+    event,
+    exc,
+    func,
+    literal_column,
+)
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
@@ -27,6 +37,7 @@ from .base import (
     diagnose_by_type,
 )
 from .options import EngineOptions
+from .types import UtcDateTime
 
 if TYPE_CHECKING:
     import aiosqlite
@@ -99,6 +110,12 @@ class _Sqlite(StoreDialect):
     def given_rows(self, columns: Sequence[Column[Any]]) -> None:
         return None
 
+    def now(self, plus_s: ColumnElement[float] | None = None) -> ColumnElement[datetime]:
+        # SQLite's clock, that of the machine, has milliseconds.
+        format_ = literal_column("'%Y-%m-%d %H:%M:%f000'", Text)
+        later = [] if plus_s is None else [func.printf(literal_column("'%.6f seconds'"), plus_s)]
+        return func.strftime(format_, literal_column("'now'", Text), *later, type_=UtcDateTime)
+
     def time_to_driver(self, time: datetime) -> str:
         # What SQLAlchemy's DateTime writes; of one length, so that text order is time order.
         return time.isoformat(" ", "microseconds")[:_LENGTH_OF_TIME]
@@ -137,25 +154,33 @@ class _Sqlite(StoreDialect):
         driver: aiosqlite.Connection,
         calls: Sequence[Call],
         options: EngineOptions,
-    ) -> list[bool]:
-        def run(connection: sqlite3.Connection) -> list[bool]:
-            sql, rows = calls[0]
+    ) -> list[Any]:
+        sql, rows, returns = calls[0]
+
+        def each_alone(connection: sqlite3.Connection) -> list[Any]:
+            if returns:
+                return [connection.execute(sql, row).fetchone() for row in rows]
+            return [connection.execute(sql, row).rowcount > 0 for row in rows]
+
+        def run(connection: sqlite3.Connection) -> list[Any]:
             if len(calls) == len(rows) == 1 and connection.isolation_level is None:
-                return [connection.execute(sql, rows[0]).rowcount > 0]  # a transaction by itself
+                return each_alone(connection)  # a transaction by itself
             try:
                 # Beginning as a write waits for the lock. A transaction that read before fails
                 # at once with "database is locked" where another one wrote in between.
                 if not connection.in_transaction:
                     connection.execute("BEGIN IMMEDIATE")
-                each = [True] * len(rows)
-                if connection.executemany(sql, rows).rowcount != len(rows):
+                each: list[Any] = [True] * len(rows)
+                if returns:
+                    each = each_alone(connection)
+                elif connection.executemany(sql, rows).rowcount != len(rows):
                     # It counts all rows together. Which ones changed nothing is found the
                     # slow way, from the beginning.
                     connection.rollback()
                     connection.execute("BEGIN IMMEDIATE")
-                    each = [connection.execute(sql, row).rowcount > 0 for row in rows]
+                    each = each_alone(connection)
                 for call in calls[1:]:
-                    connection.executemany(*call)
+                    connection.executemany(call.sql, call.rows)
                 connection.commit()
             except BaseException:
                 connection.rollback()
@@ -163,6 +188,17 @@ class _Sqlite(StoreDialect):
             return each
 
         return await _in_its_thread(driver, run)
+
+    async def begin(
+        self, connection: AsyncConnection, options: EngineOptions, *, writes: bool
+    ) -> None:
+        # A caller's engine may have begun on its own, as a read.
+        if await _in_transaction(connection):
+            await connection.exec_driver_sql("ROLLBACK")
+        await connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    def savepoint(self, connection: AsyncConnection) -> contextlib.AbstractAsyncContextManager[Any]:
+        return contextlib.nullcontext()  # a statement that fails is undone by itself
 
     def diagnose(self, error: BaseException) -> Diagnosis:
         for cause in causes(error):

@@ -1,0 +1,166 @@
+"""The methods that look at many runs, clean them up, and share them among owners."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import abstractmethod
+from datetime import datetime
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from ..checks import (
+    MAX_BATCH,
+    MAX_LIMIT,
+    checked_identifier,
+    checked_lease,
+    checked_number,
+    checked_time,
+)
+from ..errors import ClaimLostError
+from ..listing import Listing, Place
+from ..state import TaskStatus
+from ..store import ResumableWorkflowStore, RunClaim, RunPage, WaitingStep, checked_claim
+from . import claims, rows
+from .database import Database
+from .listing import list_runs
+from .methods import RunMethods
+from .purging import Purged, purge_batch
+
+__all__ = ["FleetMethods"]
+
+_ENDED = [status.value for status in TaskStatus if status.is_terminal]
+
+_PAUSE_S = 0.01
+"""Between two batches of a purge, for the writers that wait."""
+
+
+class FleetMethods(RunMethods, ResumableWorkflowStore):
+    """What a `ResumableWorkflowStore` has beyond what concerns one run."""
+
+    @abstractmethod
+    def _opened_database(self) -> Database:
+        """Give the database.
+
+        Raises:
+            StoreClosedError: the store is not open.
+        """
+
+    # -- look ---------------------------------------------------------------------------
+
+    async def list_runs(
+        self,
+        *,
+        agent_id: str | None = None,
+        thread_id: str | None = None,
+        user_id: str | None = None,
+        workspace_id: str | None = None,
+        step_status: TaskStatus | None = None,
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> RunPage:
+        database = self._opened_database()
+        listing = Listing.checked(
+            agent_id=agent_id,
+            thread_id=thread_id,
+            user_id=user_id,
+            workspace_id=workspace_id,
+            step_status=step_status,
+            created_after=created_after,
+            created_before=created_before,
+            limit=limit,
+            cursor=cursor,
+        )
+        return await database.transaction(
+            lambda connection: list_runs(connection, listing), "a listing", writes=False
+        )
+
+    async def find_waiting_step(self, wait_task_id: str) -> WaitingStep | None:
+        database = self._opened_database()
+        wait_task_id = checked_identifier(wait_task_id, name="wait_task_id")
+        found = await database.read(
+            database.statements.find_waiting_step, (wait_task_id, *_ENDED), what="waiting step"
+        )
+        if not found:
+            return None
+        run_task_id, *step = found[0]
+        return WaitingStep(run_task_id, rows.step_from_row(run_task_id, step, database.dialect))
+
+    # -- clean up -----------------------------------------------------------------------
+
+    async def purge_runs(
+        self, *, created_before: datetime, only_terminal: bool = True, batch_size: int = 500
+    ) -> int:
+        database = self._opened_database()
+        created_before = checked_time(created_before, name="created_before")
+        batch_size = checked_number(batch_size, name="batch_size", most=MAX_BATCH)
+        count = 0
+        after: Place | None = None
+
+        async def purge(connection: AsyncConnection) -> Purged:
+            return await purge_batch(
+                connection,
+                database.dialect,
+                created_before=created_before,
+                only_terminal=only_terminal,
+                batch_size=batch_size,
+                after=after,
+            )
+
+        while True:
+            purged = await self._opened_database().transaction(purge, "a purge")
+            count += purged.runs
+            after = purged.last
+            if after is None:
+                return count
+            await asyncio.sleep(_PAUSE_S)
+
+    # -- share --------------------------------------------------------------------------
+
+    async def claim_run(
+        self, run_task_id: str, *, owner: str, lease_s: float = 30.0
+    ) -> RunClaim | None:
+        database = self._opened_database()
+        run_task_id = checked_identifier(run_task_id, name="run_task_id")
+        owner = checked_identifier(owner, name="owner")
+        lease_s = checked_lease(lease_s)
+        return await database.transaction(
+            lambda connection: claims.claim_run(
+                connection, database.dialect, run_task_id, owner, lease_s
+            ),
+            f"run {run_task_id!r}",
+        )
+
+    async def claim_abandoned_runs(
+        self, *, owner: str, lease_s: float = 30.0, limit: int = 10
+    ) -> list[RunClaim]:
+        database = self._opened_database()
+        owner = checked_identifier(owner, name="owner")
+        lease_s = checked_lease(lease_s)
+        limit = checked_number(limit, name="limit", most=MAX_LIMIT)
+        return await database.transaction(
+            lambda connection: claims.claim_abandoned_runs(
+                connection, database.dialect, owner, lease_s, limit
+            ),
+            "abandoned runs",
+        )
+
+    async def renew_claim(self, claim: RunClaim) -> RunClaim:
+        database = self._opened_database()
+        claim = checked_claim(claim)
+        statements = database.statements
+        renewed = await database.write(
+            statements.renew_claim, rows.renewal_row, claim
+        ) or await database.write(statements.renew_locked_claim, rows.renewal_row, claim)
+        if not renewed:
+            raise ClaimLostError(claim.run_task_id, claim.token)
+        return claim._replace(expires_at=database.dialect.time_from_driver(renewed[-1]))
+
+    async def release_claim(self, claim: RunClaim) -> None:
+        database = self._opened_database()
+        claim = checked_claim(claim)
+        await database.transaction(
+            lambda connection: claims.release_claim(connection, claim),
+            f"run {claim.run_task_id!r}",
+        )

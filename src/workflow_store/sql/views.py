@@ -1,0 +1,100 @@
+"""Views of an open database: one whose writes need a claim, one inside a transaction."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from ..errors import ClaimLostError
+from ..store import RunClaim
+from . import rows
+from .database import Database, Session
+from .dialects import Fault
+from .engine import masked
+from .faults import store_error
+from .statements import Read, Statement, Write
+
+__all__ = ["BoundSession", "FencedSession"]
+
+Row = Sequence[Any]
+
+
+class FencedSession(Session):
+    """A database whose writes need a claim."""
+
+    def __init__(self, database: Database, claim: RunClaim) -> None:
+        self.dialect = database.dialect
+        self.statements = database.statements
+        self.writes = database.statements.fenced
+        self._database = database
+        self._claim = claim
+
+    async def read(self, read: Read, key: Sequence[Any], *, what: str = "run") -> list[Any]:
+        return await self._database.read(read, key, what=what)
+
+    async def write(self, write: Write, make_row: Callable[..., Row], *given: Any) -> Any:
+        """Do it where the claim holds.
+
+        Raises:
+            ClaimLostError: the claim does not hold; nothing was written.
+        """
+        claim = self._claim
+        found = await self._database.write(write, rows.fenced_row, make_row, claim, *given)
+        if not found:
+            # A token that was lost is never valid again: what holds now held before, and it
+            # was the run that was not there.
+            key = (claim.run_task_id, claim.token)
+            if not await self.read(self.statements.get_claim, key):
+                raise ClaimLostError(*key)
+        return found
+
+
+class BoundSession(Session):
+    """The connection and the transaction of a caller."""
+
+    def __init__(self, database: Database, connection: AsyncConnection) -> None:
+        self.dialect = database.dialect
+        self.statements = database.statements
+        self.writes = database.statements.writes
+        self._connection = connection
+
+    async def read(self, read: Read, key: Sequence[Any], *, what: str = "run") -> list[Any]:
+        found: list[Any] = []
+        with self._translation():
+            for statement in read:
+                found += (await self._execute(statement, key)).all()
+        return found
+
+    async def write(self, write: Write, make_row: Callable[..., Row], *given: Any) -> bool:
+        row = make_row(self.dialect, *given)
+        with self._translation():
+            try:
+                async with self.dialect.savepoint(self._connection):
+                    if write.many is not None and not write.one:
+                        arrays = [[value] for value in row]
+                        return bool((await self._execute(write.many, arrays)).all())
+                    counts = [(await self._execute(one, row)).rowcount for one in write.one]
+            except Exception as error:
+                # The run may go while the statement runs.
+                if self.dialect.diagnose(error).fault is Fault.RUN_MISSING:
+                    return False
+                raise
+        return bool(counts[0] > 0)
+
+    @contextlib.contextmanager
+    def _translation(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            raised = store_error(error, self.dialect, masked(self._connection.engine.url))
+            if raised is error:
+                raise
+            raise raised from error
+
+    async def _execute(self, statement: Statement, values: Sequence[Any]) -> Any:
+        return await self._connection.exec_driver_sql(
+            statement.sql, tuple(statement.arguments(values))
+        )
