@@ -12,11 +12,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from ..errors import StoreClosedError, WorkflowStoreError
 from . import migrate
+from .compiling import Read, Write
 from .dialects import EngineOptions, Fault, StoreDialect
 from .driver import Driver
 from .engine import masked
 from .faults import store_error
-from .statements import Read, Statements, Write, Writes
+from .statements import Statements, Writes
 from .writer import GroupCommit
 
 __all__ = ["Database", "Session", "attempts", "to_the_end"]

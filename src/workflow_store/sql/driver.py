@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.util import await_only, greenlet_spawn
 
+from .compiling import Read, Write
 from .dialects import Call, EngineOptions, StoreDialect
-from .statements import Read, Write
 
 __all__ = ["Driver"]
 
@@ -46,11 +46,7 @@ class Driver:
             where it gives any. A row that found no place changed nothing.
         """
         if write.many is None or (write.one and len(rows) == 1):
-            in_turn = rows if write.turn is None else sorted(rows, key=write.turn)
-            calls = [
-                Call(one.sql, [*map(one.arguments, in_turn if number else rows)], write.returns)
-                for number, one in enumerate(write.one)
-            ]
+            calls = [Call(one.sql, [*map(one.arguments, rows)], write.returns) for one in write.one]
             return await self._on_connection(
                 lambda connection: self._dialect.execute(connection, calls, self._options)
             )

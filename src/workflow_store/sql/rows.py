@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -107,9 +106,6 @@ def step_row(dialect: StoreDialect, run_task_id: str, step: WorkflowStepState) -
     )
 
 
-_turns = itertools.count(1)
-
-
 def commit_row(
     dialect: StoreDialect, run_task_id: str, step: WorkflowStepState, context: JsonValue
 ) -> Row:
@@ -121,7 +117,6 @@ def commit_row(
     return (
         *step_row(dialect, run_task_id, step),
         *context_row(dialect, run_task_id, context)[1:],
-        next(_turns),
     )
 
 

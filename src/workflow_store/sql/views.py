@@ -11,11 +11,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from ..errors import ClaimLostError
 from ..store import RunClaim
 from . import rows
+from .compiling import Read, Statement, Write
 from .database import Database, Session
 from .dialects import Fault
 from .engine import masked
 from .faults import store_error
-from .statements import Read, Statement, Write
 
 __all__ = ["BoundSession", "FencedSession"]
 
@@ -72,7 +72,7 @@ class BoundSession(Session):
         row = make_row(self.dialect, *given)
         with self._translation():
             try:
-                async with self.dialect.savepoint(self._connection):
+                async with self.dialect.part_of_transaction(self._connection):
                     if write.many is not None and not write.one:
                         arrays = [[value] for value in row]
                         return bool((await self._execute(write.many, arrays)).all())

@@ -150,8 +150,13 @@ class StoreDialect(ABC):
         """
 
     @abstractmethod
-    def savepoint(self, connection: AsyncConnection) -> contextlib.AbstractAsyncContextManager[Any]:
-        """Keep a statement that fails from ending the transaction that it is in."""
+    def part_of_transaction(
+        self, connection: AsyncConnection
+    ) -> contextlib.AbstractAsyncContextManager[Any]:
+        """Make a write part of the transaction of a caller, which begins where it has not.
+
+        A write that fails does not end the transaction.
+        """
 
     # -- migrations ---------------------------------------------------------------------
 

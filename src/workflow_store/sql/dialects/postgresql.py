@@ -182,7 +182,9 @@ class _Postgresql(StoreDialect):
             text("SELECT set_config('statement_timeout', :limit, true)"), {"limit": limit}
         )
 
-    def savepoint(self, connection: AsyncConnection) -> contextlib.AbstractAsyncContextManager[Any]:
+    def part_of_transaction(
+        self, connection: AsyncConnection
+    ) -> contextlib.AbstractAsyncContextManager[Any]:
         return connection.begin_nested()
 
     def diagnose(self, error: BaseException) -> Diagnosis:

@@ -197,8 +197,13 @@ class _Sqlite(StoreDialect):
             await connection.exec_driver_sql("ROLLBACK")
         await connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
-    def savepoint(self, connection: AsyncConnection) -> contextlib.AbstractAsyncContextManager[Any]:
-        return contextlib.nullcontext()  # a statement that fails is undone by itself
+    @contextlib.asynccontextmanager
+    async def part_of_transaction(self, connection: AsyncConnection) -> AsyncIterator[None]:
+        # Where the driver is in autocommit, nobody else begins. As a write, as in `execute`.
+        # A statement that fails is undone by itself.
+        if not await _in_transaction(connection):
+            await connection.exec_driver_sql("BEGIN IMMEDIATE")
+        yield
 
     def diagnose(self, error: BaseException) -> Diagnosis:
         for cause in causes(error):
