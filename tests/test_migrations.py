@@ -732,6 +732,35 @@ async def test_a_migration_gives_up_on_a_table_that_stays_in_use(
     assert await contents(empty_postgres_url) == before
 
 
+async def test_indexes_are_built_beside_writers_and_a_build_that_was_cut_off_is_repeated(
+    empty_postgres_url: str,
+) -> None:
+    """What an interrupted build leaves behind is not valid, and is built anew."""
+    url = empty_postgres_url
+    await migrate.upgrade(url)
+    await add_rows(url)
+    await migrate.downgrade(url, "0003")
+    invalid = "SELECT count(*) FROM pg_index WHERE NOT indisvalid"
+    writer, other = await asyncpg.connect(url), await asyncpg.connect(url)
+    try:
+        async with writer.transaction():
+            await writer.execute("UPDATE runs SET agent_id = 'b'")  # a build waits for its end
+            upgrade = asyncio.ensure_future(migrate.upgrade(url, lock_timeout_s=1))
+            while not await other.fetchval(invalid):  # noqa: ASYNC110 - it is the server's
+                await asyncio.sleep(0.01)
+            await other.execute("UPDATE steps SET status = 'failed'", timeout=PATIENCE_S)
+            with pytest.raises(StoreUnavailableError):
+                await upgrade
+        assert await other.fetchval(invalid) == 1
+        assert await migrate.current(url) == "0003"
+        await migrate.upgrade(url)
+        assert await other.fetchval(invalid) == 0
+        await migrate.check(url)
+    finally:
+        await writer.close()
+        await other.close()
+
+
 async def test_a_migration_may_take_longer_than_a_statement_of_a_store(
     empty_postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
