@@ -128,7 +128,8 @@ class Database(Session):
         async def attempt() -> _T:
             async with self.engine.connect() as connection:
                 await self.dialect.begin(connection, self._options, writes=writes)
-                await connection.execution_options(schema_translate_map={None: self._schema})
+                if self._schema is not None:
+                    await connection.execution_options(schema_translate_map={None: self._schema})
                 result = await work(connection)
                 await connection.commit()
                 return result

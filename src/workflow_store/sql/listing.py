@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
-from sqlalchemy import ColumnElement, exists, func, select, tuple_
+from sqlalchemy import ColumnElement, exists, func, literal_column, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..listing import Listing
@@ -64,8 +64,11 @@ def _conditions(listing: Listing) -> list[ColumnElement[bool]]:
 
 async def _has_step_in(connection: AsyncConnection, status: TaskStatus) -> ColumnElement[bool]:
     """Give the condition that a run has a step in a status, for the way that is the faster."""
-    in_status = StepRow.status == status.value
+    # As literals, and with the condition of the index: no database concludes from a parameter
+    # that a row is in an index of only some, and SQLite from nothing but the condition itself.
+    in_status = StepRow.status == literal_column(f"'{status.value}'")
     if status is not TaskStatus.COMPLETED:  # of which there is no index, since most steps are
+        in_status &= StepRow.status != literal_column("'completed'")
         few = select(StepRow.run_task_id).where(in_status).distinct().limit(_FEW + 1)
         runs = (await connection.scalars(few)).all()
         if len(runs) <= _FEW:
