@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -11,6 +12,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Column, Connection, ForeignKey, Integer, MetaData, Table, Text
 
+from conftest import on_server
 from test_migrations import (
     ODD_SCHEMA,
     OURS,
@@ -21,7 +23,14 @@ from test_migrations import (
     opened_and_migrated,
     tables,
 )
+from workflow_store import (
+    ResumableWorkflowStore,
+    SchemaMismatchError,
+    TaskStatus,
+    open_store,
+)
 from workflow_store.sql import migrate
+from workflow_store.testing import a_run, a_step
 
 Filters = Callable[[str | None], dict[str, Any]]
 
@@ -120,7 +129,8 @@ async def test_the_hosts_autogenerate_looks_past_our_tables(
     await migrate.upgrade(empty_url)
     # SQLite's only schema is listed as `main`, which no host asks for.
     options: dict[str, Any] = {"include_schemas": include_schemas and "sqlite" not in empty_url}
-    dropped = {change[1].name for change in await proposed(empty_url, host, **options)}
+    found = await proposed(empty_url, host, **options)
+    dropped = {change[1].name for change in found if change[0] == "remove_table"}
     assert dropped == OURS, "without a filter, all of ours would go"
 
     options |= filters(None)
@@ -143,9 +153,10 @@ async def test_with_ours_in_a_schema_the_hosts_table_of_the_same_name_is_still_c
     await migrate.upgrade(empty_postgres_url, schema=ODD_SCHEMA)
     everywhere: dict[str, Any] = {"include_schemas": True}
     found = await proposed(empty_postgres_url, host, **everywhere)
-    assert {(change[1].schema, change[1].name) for change in found} == {
-        (ODD_SCHEMA, name) for name in OURS
-    }, "without a filter, all of ours would go"
+    dropped = {(c[1].schema, c[1].name) for c in found if c[0] == "remove_table"}
+    assert dropped == {(ODD_SCHEMA, name) for name in OURS}, (
+        "without a filter, all of ours would go"
+    )
 
     options = everywhere | filters(ODD_SCHEMA)
     assert await proposed(empty_postgres_url, host, **options) == []
@@ -166,3 +177,27 @@ async def test_a_table_of_the_same_name_that_the_host_adds_is_proposed(
     options = filters(ODD_SCHEMA) | {"include_schemas": True}
     (change,) = await proposed(empty_postgres_url, host_models(runs=True), **options)
     assert (change[0], change[1].schema, change[1].name) == ("add_table", None, "runs")
+
+
+async def test_without_a_schema_the_tables_are_where_the_connection_finds_them(
+    empty_postgres_url: str,
+) -> None:
+    """As the role's search path says, for every method alike."""
+    await on_server(empty_postgres_url, "CREATE SCHEMA elsewhere")
+    url = f"{empty_postgres_url}&options=-csearch_path%3Delsewhere"
+    async with open_store(url, migrate=True) as store:
+        assert isinstance(store, ResumableWorkflowStore)
+        await store.create_run(a_run())
+        await store.commit_step("run", a_step(wait_task_id="w"), {})
+        claim = await store.claim_run("run", owner="o")
+        assert claim is not None
+        await store.fenced(await store.renew_claim(claim)).upsert_step("run", a_step("other"))
+        assert len((await store.list_runs(step_status=TaskStatus.PENDING)).runs) == 1
+        assert await store.find_waiting_step("w") is not None
+        await store.release_claim(claim)
+        assert await store.claim_abandoned_runs(owner="o") == []
+        tomorrow = datetime.now(UTC) + timedelta(days=1)
+        assert await store.purge_runs(created_before=tomorrow, only_terminal=False) == 1
+    await migrate.check(empty_postgres_url, schema="elsewhere")
+    with pytest.raises(SchemaMismatchError):
+        await migrate.check(empty_postgres_url)

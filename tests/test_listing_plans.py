@@ -53,7 +53,7 @@ async def filled(store: SqlWorkflowStore) -> None:
     completed = "SELECT run_task_id, 'done', 'completed' FROM runs"
     async with store.engine.begin() as connection:
         await connection.exec_driver_sql(
-            f"INSERT INTO steps (run_task_id, step_id, status) {completed}"  # noqa: S608 - constant
+            f"INSERT INTO steps (run_task_id, step_id, status) {completed}"
         )
         await connection.exec_driver_sql("ANALYZE")
 
