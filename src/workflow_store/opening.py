@@ -8,7 +8,7 @@ from .memory import InMemoryWorkflowStore
 from .sql.dialects import EngineOptions, complete_options
 from .sql.engine import default_url
 from .sql.store import SqlWorkflowStore
-from .store import WorkflowStore
+from .store import ResumableWorkflowStore
 
 __all__ = ["open_store"]
 
@@ -19,7 +19,7 @@ def open_store(
     schema: str | None = None,
     migrate: bool | None = None,
     **options: Unpack[EngineOptions],
-) -> WorkflowStore:
+) -> ResumableWorkflowStore:
     """Give the store for a URL, to be opened with `async with` or `await store.open()`.
 
     * `memory://`: `InMemoryWorkflowStore`
