@@ -104,7 +104,7 @@ class Listing:
             place = (datetime.fromisoformat(created_at), checked_identifier(run_task_id, name=""))
             if version != _VERSION or place[0].tzinfo is not UTC:
                 raise ValueError  # noqa: TRY301 - as all else that is no cursor
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, RecursionError):
             raise InvalidStateError(
                 "cursor: is not one that `list_runs` gave; begin again without a cursor"
             ) from None

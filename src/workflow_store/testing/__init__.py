@@ -13,13 +13,51 @@ it a `store` fixture that yields your store, open and empty:
                 yield store
 
 A store that passes is one. The stores of this package are put through the same class.
+
+That is the contract of the seven methods. `ResumableWorkflowStoreContract` is that of a
+`ResumableWorkflowStore`, whole. A store that has a part of it subclasses what it has, beside
+`WorkflowStoreContract`: `SnapshotContract`, `CommitStepContract`, `ListingContract`,
+`WaitingStepContract`, `PurgeContract` or `ClaimsContract`.
 """
 
 import pytest
 
-pytest.register_assert_rewrite("workflow_store.testing.contract")
+pytest.register_assert_rewrite(
+    *(
+        f"workflow_store.testing.{name}"
+        for name in (
+            "claims",
+            "contract",
+            "fencing",
+            "leases",
+            "listing",
+            "purging",
+            "resumable",
+            "resuming",
+            "waiting",
+        )
+    )
+)
 
-from .contract import WorkflowStoreContract  # noqa: E402 - after its asserts were registered
+# These come after their asserts were registered.
+from .claims import ClaimsContract  # noqa: E402
+from .contract import WorkflowStoreContract  # noqa: E402
+from .listing import ListingContract  # noqa: E402
+from .purging import PurgeContract  # noqa: E402
+from .resumable import ResumableWorkflowStoreContract  # noqa: E402
+from .resuming import CommitStepContract, SnapshotContract  # noqa: E402
 from .samples import a_run, a_step  # noqa: E402
+from .waiting import WaitingStepContract  # noqa: E402
 
-__all__ = ["WorkflowStoreContract", "a_run", "a_step"]
+__all__ = [
+    "ClaimsContract",
+    "CommitStepContract",
+    "ListingContract",
+    "PurgeContract",
+    "ResumableWorkflowStoreContract",
+    "SnapshotContract",
+    "WaitingStepContract",
+    "WorkflowStoreContract",
+    "a_run",
+    "a_step",
+]
