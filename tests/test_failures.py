@@ -660,7 +660,7 @@ async def test_tables_that_are_downgraded_while_the_store_is_open_are_a_schema_m
 @pytest.mark.parametrize(
     "damage",
     [
-        ["DROP TABLE steps", "DROP TABLE runs"],
+        ["DROP TABLE claims", "DROP TABLE steps", "DROP TABLE runs"],
         ["ALTER TABLE runs RENAME TO old_runs", "ALTER TABLE steps RENAME TO old_steps"],
         ["ALTER TABLE runs RENAME context TO old", "ALTER TABLE steps RENAME error TO old"],
     ],
@@ -1138,7 +1138,7 @@ async def test_the_environments_schema_holds_the_tables_on_postgresql(
         )
     finally:
         await connection.close()
-    assert {tuple(row) for row in rows} == {('Of "Flows"', 3), ("other", 3)}
+    assert {tuple(row) for row in rows} == {('Of "Flows"', 4), ("other", 4)}
 
 
 async def test_the_environments_schema_has_no_effect_on_sqlite(
