@@ -16,8 +16,10 @@ $(READY): pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@
 
-demo: $(READY)  ## crash a workflow half-way and resume it; URL=postgresql://… for a server
+demo: $(READY)  ## crash workflows half-way and resume them; URL=postgresql://… for a server
 	$(BIN)/python examples/resume_after_crash.py $(if $(URL),--url '$(URL)')
+	$(BIN)/python examples/two_replicas.py $(if $(URL),--url '$(URL)')
+	$(BIN)/python examples/payment.py $(if $(URL),--url '$(URL)')
 
 test: $(READY)  ## all tests, on memory, SQLite and a PostgreSQL of their own
 	$(BIN)/python -m pytest

@@ -11,14 +11,23 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCKS = {
+    f"{page.stem}-{number}": block
+    for page in PAGES
+    for number, block in enumerate(
+        re.findall(
+            r"^```python\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+        )
+    )
+}
 
 
-@pytest.mark.parametrize("number", range(len(BLOCKS)))
-def test_each_python_example_of_the_readme_runs(number: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", BLOCKS)
+def test_each_python_example_runs(name: str, tmp_path: Path) -> None:
     """An example is a whole program: it runs on its own, without a warning."""
     program = tmp_path / "example.py"
-    program.write_text(BLOCKS[number], encoding="utf-8")
+    program.write_text(BLOCKS[name], encoding="utf-8")
     done = subprocess.run(
         [sys.executable, "-W", "error", program],
         cwd=tmp_path,
@@ -28,7 +37,7 @@ def test_each_python_example_of_the_readme_runs(number: int, tmp_path: Path) -> 
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    if "print(" in BLOCKS[number]:
+    if "print(" in BLOCKS[name]:
         assert "completed" in done.stdout
 
 

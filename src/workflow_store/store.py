@@ -340,7 +340,9 @@ class ResumableWorkflowStore(WorkflowStore):
     ) -> list[RunClaim]:
         """Take over runs whose lease ran out without being released, the longest lapsed first.
 
-        Two callers never get the same run. A run that was never claimed is not abandoned.
+        Two callers never get the same run. A run that was never claimed is not abandoned. A call
+        that fails or is cancelled may have claimed runs that nobody was told of; they are
+        abandoned again when that lease has run out.
 
         Args:
             owner: as for `claim_run`.

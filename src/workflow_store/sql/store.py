@@ -166,6 +166,8 @@ class SqlWorkflowStore(FleetMethods):
         A step commits or rolls back with the caller's other rows. Nothing is retried,
         committed or batched here, and a call that fails leaves the transaction usable where
         the database is still there. Calls must not be made at once, as with any connection.
+        While the transaction is open, writes of the store itself may have to wait for it: do not
+        await one inside of it.
         The view is open as long as the store is; opening or closing it does nothing.
 
         Args:

@@ -146,7 +146,7 @@ class StoreDialect(ABC):
     ) -> None:
         """Begin a transaction, whatever the engine's own settings are.
 
-        Each of its statements may take `statement_timeout_s`.
+        One that only reads sees one moment. Each statement may take `statement_timeout_s`.
         """
 
     @abstractmethod

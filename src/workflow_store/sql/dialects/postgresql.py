@@ -175,8 +175,9 @@ class _Postgresql(StoreDialect):
     async def begin(
         self, connection: AsyncConnection, options: EngineOptions, *, writes: bool
     ) -> None:
-        # A caller's engine may commit each statement by itself.
-        await connection.execution_options(isolation_level="READ COMMITTED")
+        # A caller's engine may commit each statement by itself. Reads are of one moment.
+        level = "READ COMMITTED" if writes else "REPEATABLE READ"
+        await connection.execution_options(isolation_level=level)
         limit = f"{max(1, int(options['statement_timeout_s'] * 1000))}ms"
         await connection.execute(
             text("SELECT set_config('statement_timeout', :limit, true)"), {"limit": limit}
