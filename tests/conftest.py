@@ -14,6 +14,7 @@ import asyncpg
 import pytest
 from sqlalchemy import make_url
 
+from processes import Start, programs
 from workflow_store import InMemoryWorkflowStore, SqlWorkflowStore, WorkflowStore
 from workflow_store.sql import migrate
 
@@ -130,6 +131,13 @@ async def store(unopened_store: WorkflowStore) -> AsyncIterator[WorkflowStore]:
     async with unopened_store as store:
         yield store
         assert checked_out(store) == 0
+
+
+@pytest.fixture
+async def start() -> AsyncIterator[Start]:
+    """Start one of the programs; those that still run are ended with the test."""
+    async with programs() as start:
+        yield start
 
 
 def checked_out(store: WorkflowStore) -> int:

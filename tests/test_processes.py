@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-import sqlite3
-import sys
 import threading
-from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import AsyncIterator, Awaitable, Callable
+from asyncio.subprocess import DEVNULL, Process
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
-import asyncpg
-import pytest
-from sqlalchemy import make_url
-
+from processes import PATIENCE_S, Start, check_file, line, orphans, output, query
 from programs.write_until_killed import content
 from workflow_store import (
     SqlWorkflowStore,
@@ -27,77 +21,8 @@ from workflow_store import (
     open_store,
 )
 
-PROGRAMS = Path(__file__).with_name("programs")
-PATIENCE_S = 120.0
-"""For what is awaited and must come: a bound against a hang, never a measure of speed."""
-
-Start: TypeAlias = Callable[..., Awaitable[Process]]
 Acknowledged: TypeAlias = dict[tuple[str, str], int]
 """The last number that was acknowledged, by what was written and its key."""
-
-
-@pytest.fixture
-async def start() -> AsyncIterator[Start]:
-    """Start one of the programs; those that still run are ended with the test."""
-    started: list[Process] = []
-
-    async def start(program: str, *arguments: str, stderr: int = PIPE) -> Process:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-W", "error", str(PROGRAMS / program), *arguments,
-            stdin=PIPE, stdout=PIPE, stderr=stderr,
-        )  # fmt: skip
-        started.append(process)
-        return process
-
-    yield start
-    for process in started:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
-
-
-async def output(process: Process, *, send: bytes = b"") -> str:
-    """What a program has printed when its input and then itself have ended without an error."""
-    async with asyncio.timeout(PATIENCE_S):
-        stdout, stderr = await process.communicate(send)
-    assert (process.returncode, stderr.decode()) == (0, "")
-    return stdout.decode()
-
-
-async def line(process: Process) -> str:
-    assert process.stdout is not None
-    async with asyncio.timeout(PATIENCE_S):
-        return (await process.stdout.readline()).decode().strip()
-
-
-async def query(url: str, sql: str) -> list[tuple[Any, ...]]:
-    """Ask a database past the store."""
-    if url.startswith("sqlite"):
-        database = sqlite3.connect(str(make_url(url).database))
-        try:
-            return database.execute(sql).fetchall()
-        finally:
-            database.close()
-    connection = await asyncpg.connect(url)
-    try:
-        return [tuple(row) for row in await connection.fetch(sql)]
-    finally:
-        await connection.close()
-
-
-async def steps_without_run(url: str) -> list[tuple[Any, ...]]:
-    return await query(
-        url,
-        "SELECT run_task_id, step_id FROM steps "
-        "WHERE run_task_id NOT IN (SELECT run_task_id FROM runs)",
-    )
-
-
-async def check_file(url: str) -> None:
-    """Make sure that a SQLite file is sound; a server looks after its own."""
-    if url.startswith("sqlite"):
-        assert await query(url, "PRAGMA integrity_check") == [("ok",)]
-        assert await query(url, "PRAGMA foreign_key_check") == []
 
 
 def run(run_task_id: str) -> WorkflowExecutionState:
@@ -275,7 +200,7 @@ async def test_no_step_outlives_a_run_that_is_deleted_while_others_upsert_its_st
                 await store.delete_run("deleted")
                 assert await store.list_steps("deleted") == []
                 assert await store.get_run("deleted") is None
-                assert await steps_without_run(database_url) == []
+                assert await orphans(database_url) == []
         counts = [
             tuple(map(int, printed.split()))
             for printed in await asyncio.gather(
@@ -386,7 +311,7 @@ async def test_a_process_killed_while_it_writes_loses_no_acknowledged_write(
     assert sum(what == "step" for what, _ in ever) > 100
     async with open_store(database_url) as store:
         await check_acknowledged(store, ever)
-    assert await steps_without_run(database_url) == []
+    assert await orphans(database_url) == []
 
 
 async def test_a_process_killed_while_it_opens_a_new_file_leaves_one_that_opens(

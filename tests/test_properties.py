@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import re
 import sys
+import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from operator import methodcaller
@@ -16,16 +19,24 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
+    precondition,
     rule,
     run_state_machine_as_test,
 )
 from pydantic import ValidationError
 
 from workflow_store import (
+    ClaimLostError,
     InMemoryWorkflowStore,
     InvalidStateError,
+    ResumableWorkflowStore,
+    RunClaim,
+    RunPage,
+    RunSnapshot,
+    RunSummary,
     SqlWorkflowStore,
     TaskStatus,
+    WaitingStep,
     WorkflowExecutionState,
     WorkflowStepState,
     WorkflowStore,
@@ -33,7 +44,7 @@ from workflow_store import (
 )
 from workflow_store.json_codec import MAX_DEPTH, decode, encode
 
-Call: TypeAlias = Callable[[WorkflowStore], Awaitable[object]]
+Call: TypeAlias = Callable[[ResumableWorkflowStore], Awaitable[object]]
 
 
 def bounded(examples: int, **more: Any) -> settings:
@@ -58,8 +69,12 @@ def bounded(examples: int, **more: Any) -> settings:
 def exact(value: object) -> object:  # noqa: PLR0911 - one for each kind of value
     """Give what tells a value from all others: types, signs of zero, order of keys."""
     match value:
-        case WorkflowExecutionState() | WorkflowStepState():
+        case WorkflowExecutionState() | WorkflowStepState() | RunSummary():
             return (type(value), [(name, exact(field)) for name, field in value])
+        case Counter():
+            return (Counter, sorted(value.items()))
+        case tuple():
+            return (type(value), [exact(item) for item in value])
         case dict():
             return (dict, [(exact(key), exact(item)) for key, item in value.items()])
         case list():
@@ -84,14 +99,14 @@ def answer(value: Any) -> object:
 class Together:
     """All our stores, open, in one event loop: each call is made on all of them."""
 
-    def __init__(self, runner: asyncio.Runner, stores: dict[str, WorkflowStore]) -> None:
+    def __init__(self, runner: asyncio.Runner, stores: dict[str, ResumableWorkflowStore]) -> None:
         self.runner = runner
         self.stores = stores
 
     def outcomes(self, call: Call) -> dict[str, object]:
         """Give what each store returned, or which of our errors it raised."""
 
-        async def outcome(store: WorkflowStore) -> object:
+        async def outcome(store: ResumableWorkflowStore) -> object:
             try:
                 return await call(store)
             except WorkflowStoreError as error:
@@ -125,7 +140,7 @@ class Together:
 
 @pytest.fixture
 def together(sqlite_url: str, postgres_url: str) -> Iterator[Together]:
-    stores: dict[str, WorkflowStore] = {
+    stores: dict[str, ResumableWorkflowStore] = {
         "memory": InMemoryWorkflowStore(),
         "sqlite-file": SqlWorkflowStore(sqlite_url, synchronous="NORMAL"),
         "sqlite-memory": SqlWorkflowStore("sqlite://"),
@@ -262,9 +277,15 @@ BAD_VALUES: list[Any] = [
     1j, Decimal(1), EPOCH, nested([True] * (MAX_DEPTH + 1)),
 ]  # fmt: skip
 
+# Few enough to be met again by a filter, and by another run or step.
+NAMES = ["a", "A", "a ", "é", "%"]
+AGES = [EPOCH, EPOCH + timedelta(microseconds=1), EPOCH.replace(year=2026)]
+
 run_ids = st.sampled_from(RUN_IDS)
 step_ids = st.sampled_from(STEP_IDS)
 bad_ids = st.sampled_from(BAD_IDS)
+names = st.sampled_from(NAMES) | identifiers
+ages = st.sampled_from(AGES) | utc_times
 bad_values = st.sampled_from(BAD_VALUES)
 
 steps = st.builds(
@@ -275,27 +296,46 @@ steps = st.builds(
     error=st.none() | texts,
     started_at=st.none() | utc_times,
     completed_at=st.none() | utc_times,
-    wait_task_id=st.none() | identifiers,
+    wait_task_id=st.none() | names,
 )
 
 runs = st.builds(
     WorkflowExecutionState,
     run_task_id=run_ids,
-    agent_id=identifiers,
-    thread_id=identifiers,
-    user_id=identifiers,
-    workspace_id=st.none() | identifiers,
+    agent_id=names,
+    thread_id=names,
+    user_id=names,
+    workspace_id=st.none() | names,
     entry_point=st.none() | identifiers,
     definition=json_objects,
     input=json_values,
     context=json_values,
-    created_at=utc_times,
+    created_at=ages,
     updated_at=utc_times,
 )
 
 
-class AllStores(RuleBasedStateMachine):
-    """Random calls on all stores and on a model: a dict of what was given last."""
+LONG_S = 3_600.0
+SHORT_S = 0.02
+"""A lease that runs out by itself: nothing is concluded from it before it certainly has."""
+
+leases = st.sampled_from([SHORT_S, LONG_S])
+fences = st.none() | st.integers(0, 5)
+"""None for a write without a claim, or how many claims ago its claim was given."""
+
+
+@dataclass(eq=False)
+class Claim:
+    """What every store gave for one claim; their tokens and clocks differ."""
+
+    run_task_id: str
+    owner: str
+    lease_s: float
+    given: dict[ResumableWorkflowStore, RunClaim]
+
+
+class Model(RuleBasedStateMachine):
+    """Calls on all stores and on a model: dicts of what was given last."""
 
     together: ClassVar[Together]
 
@@ -303,8 +343,22 @@ class AllStores(RuleBasedStateMachine):
         super().__init__()
         self.runs: dict[str, WorkflowExecutionState] = {}
         self.steps: dict[str, dict[str, WorkflowStepState]] = {}
+        self.insertions: list[tuple[str, str]] = []
+        self.claims: dict[str, Claim] = {}  # those that hold or lapsed, the last renewed last
+        self.ever: list[Claim] = []
+        self.tokens: Counter[tuple[ResumableWorkflowStore, str]] = Counter()
+        self.lapsed_at = 0.0
+        self.page: tuple[dict[str, Any], RunPage] | None = None
         for run_task_id in RUN_IDS:
             self.delete_run(run_task_id)
+
+    # -- what is expected of all stores -------------------------------------------------
+
+    def gives(self, call: Call, expected: object) -> None:
+        found = self.together.outcomes(call)
+        assert {name: exact(outcome) for name, outcome in found.items()} == dict.fromkeys(
+            found, exact(expected)
+        )
 
     def returns_none(self, call: Call) -> None:
         assert self.together.returns(call) is None
@@ -320,20 +374,62 @@ class AllStores(RuleBasedStateMachine):
         assert {getattr(error, "run_task_id", None) for error in found.values()} == {run_task_id}
         assert {type(error).__name__ for error in found.values()} == {"RunNotFoundError"}
 
-    @rule(state=runs)
-    def create_run(self, state: WorkflowExecutionState) -> None:
-        self.returns_none(lambda store: store.create_run(state))
-        self.runs[state.run_task_id] = state
-        self.steps.setdefault(state.run_task_id, {})
+    def lost(self, call: Call, claim: Claim) -> None:
+        found = self.together.outcomes(call)
+        for name, store in self.together.stores.items():
+            error = found[name]
+            assert isinstance(error, ClaimLostError)
+            expected = (claim.run_task_id, claim.given[store].token)
+            assert (error.run_task_id, error.token) == expected
 
-    @rule(run_task_id=run_ids, context=json_values)
-    def update_context(self, run_task_id: str, context: Any) -> None:
-        if run_task_id not in self.runs:
-            self.not_found(lambda store: store.update_context(run_task_id, context), run_task_id)
-            return
+    def written(self, fence: int | None, call: Call, run_task_id: str | None = None) -> bool:
+        """Write, perhaps with a claim that is lost, to a run that perhaps is not there."""
+        claim = None if fence is None or not self.ever else self.ever[-1 - fence % len(self.ever)]
+        write = call
+        if claim is not None:
+
+            def fenced(store: ResumableWorkflowStore) -> Awaitable[object]:
+                return call(store.fenced(claim.given[store]))
+
+            write = fenced
+            if self.claims.get(claim.run_task_id) is not claim:
+                self.lost(write, claim)
+                return False
+        if run_task_id is not None and run_task_id not in self.runs:
+            self.not_found(write, run_task_id)
+            return False
+        self.gives(write, None)
+        return True
+
+    # -- runs and steps -----------------------------------------------------------------
+
+    def create_run(self, state: WorkflowExecutionState, fence: int | None = None) -> None:
+        if self.written(fence, lambda store: store.create_run(state)):
+            self.runs[state.run_task_id] = state
+            self.steps.setdefault(state.run_task_id, {})
+
+    def create_runs(self, several: list[WorkflowExecutionState]) -> None:
+        for state in several:
+            self.create_run(state)
+
+    def update_context(self, run_task_id: str, context: Any, fence: int | None) -> None:
         before = datetime.now(UTC)
-        found = self.together.outcomes(lambda store: store.update_context(run_task_id, context))
-        assert set(found.values()) == {None}
+        if self.written(
+            fence, lambda store: store.update_context(run_task_id, context), run_task_id
+        ):
+            self.context_was_set(run_task_id, context, before)
+
+    def commit_step(
+        self, run_task_id: str, step: WorkflowStepState, context: Any, fence: int | None
+    ) -> None:
+        before = datetime.now(UTC)
+        if self.written(
+            fence, lambda store: store.commit_step(run_task_id, step, context), run_task_id
+        ):
+            self.step_was_put(run_task_id, step)
+            self.context_was_set(run_task_id, context, before)
+
+    def context_was_set(self, run_task_id: str, context: Any, before: datetime) -> None:
         after = datetime.now(UTC)
         for found_run in self.together.outcomes(lambda store: store.get_run(run_task_id)).values():
             assert isinstance(found_run, WorkflowExecutionState)
@@ -347,38 +443,251 @@ class AllStores(RuleBasedStateMachine):
             self.runs[run_task_id].model_copy(update={"context": context, "updated_at": after})
         )
 
-    @rule(run_task_id=run_ids)
-    def delete_run(self, run_task_id: str) -> None:
-        self.returns_none(lambda store: store.delete_run(run_task_id))
-        self.runs.pop(run_task_id, None)
-        self.steps.pop(run_task_id, None)
+    def delete_run(self, run_task_id: str, fence: int | None = None) -> None:
+        if self.written(fence, lambda store: store.delete_run(run_task_id)):
+            self.run_is_gone(run_task_id)
 
-    @rule(run_task_id=run_ids, step=steps)
-    def upsert_step(self, run_task_id: str, step: WorkflowStepState) -> None:
-        if run_task_id not in self.runs:
-            self.not_found(lambda store: store.upsert_step(run_task_id, step), run_task_id)
-            return
-        self.returns_none(lambda store: store.upsert_step(run_task_id, step))
+    def run_is_gone(self, run_task_id: str) -> None:
+        self.runs.pop(run_task_id, None)
+        self.claims.pop(run_task_id, None)
+        for step_id in self.steps.pop(run_task_id, {}):
+            self.insertions.remove((run_task_id, step_id))
+
+    def upsert_step(
+        self, run_task_id: str, step: WorkflowStepState, fence: int | None = None
+    ) -> None:
+        if self.written(fence, lambda store: store.upsert_step(run_task_id, step), run_task_id):
+            self.step_was_put(run_task_id, step)
+
+    def step_was_put(self, run_task_id: str, step: WorkflowStepState) -> None:
+        if step.step_id not in self.steps[run_task_id]:
+            self.insertions.append((run_task_id, step.step_id))
         self.steps[run_task_id][step.step_id] = step
 
-    @rule(run_task_id=run_ids, several=st.lists(steps, min_size=2, max_size=6))
     def upsert_steps(self, run_task_id: str, several: list[WorkflowStepState]) -> None:
         for step in several:
             self.upsert_step(run_task_id, step)
 
-    @rule(run_task_id=run_ids)
     def get_run(self, run_task_id: str) -> None:
         self.check(lambda store: store.get_run(run_task_id), self.runs.get(run_task_id))
 
-    @rule(run_task_id=run_ids, step_id=step_ids)
     def get_step(self, run_task_id: str, step_id: str) -> None:
         expected = self.steps.get(run_task_id, {}).get(step_id)
         self.check(lambda store: store.get_step(run_task_id, step_id), expected)
 
-    @rule(run_task_id=run_ids)
     def list_steps(self, run_task_id: str) -> None:
         expected = list(self.steps.get(run_task_id, {}).values())
         self.check(lambda store: store.list_steps(run_task_id), expected)
+
+    def load_run(self, run_task_id: str) -> None:
+        run = self.runs.get(run_task_id)
+        snapshot = RunSnapshot(run, list(self.steps[run_task_id].values())) if run else None
+        self.gives(lambda store: store.load_run(run_task_id), snapshot)
+
+    # -- many runs ----------------------------------------------------------------------
+
+    def summary(self, run_task_id: str) -> RunSummary:
+        fields = set(RunSummary.model_fields) - {"step_counts"}
+        counts = Counter(step.status for step in self.steps[run_task_id].values())
+        return RunSummary(**self.runs[run_task_id].model_dump(include=fields), step_counts=counts)
+
+    def is_listed(self, run: WorkflowExecutionState, asked: dict[str, Any]) -> bool:
+        for name, value in asked.items():
+            match name:
+                case "step_status":
+                    steps = self.steps[run.run_task_id].values()
+                    holds = any(step.status is value for step in steps)
+                case "created_after":
+                    holds = run.created_at > value
+                case "created_before":
+                    holds = run.created_at < value
+                case _:
+                    holds = getattr(run, name) == value
+            if not holds:
+                return False
+        return True
+
+    def list_runs(self, asked: dict[str, Any], limits: list[int]) -> None:
+        """Give some pages; the next ones come later, after whatever happens in between."""
+        self.page = (asked, RunPage([], None))
+        for limit in limits:
+            if self.page is not None:
+                self.list_on(limit)
+
+    def list_on(self, limit: int) -> None:
+        assert self.page is not None
+        asked, (before, cursor) = self.page
+        listed = sorted(
+            (run.created_at, name)
+            for name, run in self.runs.items()
+            if self.is_listed(run, asked)
+            and (not before or (run.created_at, name) < self.place(before[-1]))
+        )[::-1]
+        found = self.together.outcomes(
+            lambda store: store.list_runs(**asked, limit=limit, cursor=cursor)
+        )
+        expected = [exact(self.summary(name)) for _, name in listed[:limit]]
+        cursors = set()
+        for page in found.values():
+            assert isinstance(page, RunPage)
+            assert [exact(summary) for summary in page.runs] == expected
+            cursors.add(page.next_cursor)
+            self.page = (asked, page)
+        assert len(cursors) == 1
+        assert (cursors == {None}) == (len(listed) <= limit)
+        if cursors == {None}:
+            self.page = None
+
+    @staticmethod
+    def place(summary: RunSummary) -> tuple[datetime, str]:
+        return summary.created_at, summary.run_task_id
+
+    def find_waiting_step(self, wait_task_id: str) -> None:
+        waiting = [
+            WaitingStep(run_task_id, step)
+            for run_task_id, step_id in self.insertions
+            for step in [self.steps[run_task_id][step_id]]
+            if step.wait_task_id == wait_task_id and not step.status.is_terminal
+        ]
+        expected = waiting[-1] if waiting else None
+        self.gives(lambda store: store.find_waiting_step(wait_task_id), expected)
+
+    def purge_runs(self, created_before: datetime, only_terminal: bool, batch_size: int) -> None:
+        gone = [
+            name
+            for name, run in self.runs.items()
+            if run.created_at < created_before
+            and not (
+                only_terminal
+                and any(not step.status.is_terminal for step in self.steps[name].values())
+            )
+        ]
+        self.gives(
+            lambda store: store.purge_runs(
+                created_before=created_before, only_terminal=only_terminal, batch_size=batch_size
+            ),
+            len(gone),
+        )
+        for name in gone:
+            self.run_is_gone(name)
+
+    # -- claims -------------------------------------------------------------------------
+
+    def short_leases_run_out(self) -> None:
+        time.sleep(max(0.0, self.lapsed_at - time.monotonic()))
+
+    def lease_begins(self, claim: Claim) -> None:
+        """Note a claim as the last to lapse, if ever it does."""
+        self.claims.pop(claim.run_task_id, None)
+        self.claims[claim.run_task_id] = claim
+        if claim.lease_s == SHORT_S:
+            self.lapsed_at = time.monotonic() + SHORT_S + 0.03
+        time.sleep(0.002)  # the clock of SQLite has milliseconds
+
+    def was_given(self, owner: str, lease_s: float, claims: dict[str, object]) -> None:
+        """Check the claims that the stores, by their names, gave on one run."""
+        given = {}
+        for name, store in self.together.stores.items():
+            claim = claims[name]
+            assert isinstance(claim, RunClaim)
+            assert (claim.owner, claim.lease_s) == (owner, lease_s)
+            assert claim.token > self.tokens[store, claim.run_task_id]
+            assert claim.expires_at.tzinfo is UTC
+            self.tokens[store, claim.run_task_id] = claim.token
+            given[store] = claim
+        (run_task_id,) = {claim.run_task_id for claim in given.values()}
+        self.ever.append(Claim(run_task_id, owner, lease_s, given))
+        self.lease_begins(self.ever[-1])
+
+    def claim_run(self, run_task_id: str, owner: str, lease_s: float) -> None:
+        def call(store: ResumableWorkflowStore) -> Awaitable[object]:
+            return store.claim_run(run_task_id, owner=owner, lease_s=lease_s)
+
+        if run_task_id not in self.runs:
+            self.not_found(call, run_task_id)
+            return
+        held = self.claims.get(run_task_id)
+        if held is not None and held.lease_s == SHORT_S:
+            self.short_leases_run_out()
+        if held is not None and held.lease_s == LONG_S and held.owner != owner:
+            self.gives(call, None)
+        else:
+            claims = self.together.outcomes(call)
+            self.was_given(owner, lease_s, claims)
+            assert self.ever[-1].run_task_id == run_task_id
+
+    def claim_runs(self, several: list[str], owner: str, lease_s: float) -> None:
+        for run_task_id in several[:3]:
+            if run_task_id in self.runs:
+                self.claim_run(run_task_id, owner, lease_s)
+
+    def claim_abandoned_runs(self, owner: str, lease_s: float, limit: int) -> None:
+        self.short_leases_run_out()
+        abandoned = [name for name, claim in self.claims.items() if claim.lease_s == SHORT_S]
+        found: dict[str, Any] = self.together.outcomes(
+            lambda store: store.claim_abandoned_runs(owner=owner, lease_s=lease_s, limit=limit)
+        )
+        for claims in found.values():
+            assert [claim.run_task_id for claim in claims] == abandoned[:limit]
+        for number in range(len(abandoned[:limit])):
+            self.was_given(owner, lease_s, {name: found[name][number] for name in found})
+
+    def renew_claim(self, ago: int, lease_s: float) -> None:
+        claim = self.ever[-1 - ago % len(self.ever)]
+
+        def call(store: ResumableWorkflowStore) -> Awaitable[object]:
+            return store.renew_claim(claim.given[store]._replace(lease_s=lease_s))
+
+        if self.claims.get(claim.run_task_id) is not claim:
+            self.lost(call, claim)
+            return
+        renewed = self.together.outcomes(call)
+        for name, store in self.together.stores.items():
+            before, after = claim.given[store], renewed[name]
+            assert isinstance(after, RunClaim)
+            assert after == before._replace(lease_s=lease_s, expires_at=after.expires_at)
+            claim.given[store] = after
+        claim.lease_s = lease_s
+        self.lease_begins(claim)
+
+    def release_claim(self, ago: int) -> None:
+        claim = self.ever[-1 - ago % len(self.ever)]
+        self.gives(lambda store: store.release_claim(claim.given[store]), None)
+        if self.claims.get(claim.run_task_id) is claim:
+            del self.claims[claim.run_task_id]
+
+    def teardown(self) -> None:
+        for run_task_id in RUN_IDS:
+            self.load_run(run_task_id)
+        self.list_runs({}, [1_000])
+        for claim in self.ever:
+            if self.claims.get(claim.run_task_id) is not claim:
+                self.lost(lambda store: store.renew_claim(claim.given[store]), claim)  # noqa: B023
+        for claim in list(self.claims.values()):
+            found = self.together.outcomes(lambda store: store.renew_claim(claim.given[store]))  # noqa: B023
+            assert all(isinstance(renewed, RunClaim) for renewed in found.values())
+
+
+class AnyCalls(Model):
+    """Calls with colliding hostile ids, hostile values and bad arguments."""
+
+    create_run = rule(state=runs, fence=fences)(Model.create_run)
+    update_context = rule(run_task_id=run_ids, context=json_values, fence=fences)(
+        Model.update_context
+    )
+    commit_step = rule(run_task_id=run_ids, step=steps, context=json_values, fence=fences)(
+        Model.commit_step
+    )
+    upsert_step = rule(run_task_id=run_ids, step=steps, fence=fences)(Model.upsert_step)
+    upsert_steps = rule(run_task_id=run_ids, several=st.lists(steps, min_size=2, max_size=6))(
+        Model.upsert_steps
+    )
+    delete_run = rule(run_task_id=run_ids, fence=fences)(Model.delete_run)
+    get_run = rule(run_task_id=run_ids)(Model.get_run)
+    get_step = rule(run_task_id=run_ids, step_id=step_ids)(Model.get_step)
+    list_steps = rule(run_task_id=run_ids)(Model.list_steps)
+    load_run = rule(run_task_id=run_ids)(Model.load_run)
+    claim_run = rule(run_task_id=run_ids, owner=names, lease_s=leases)(Model.claim_run)
 
     @rule(bad=bad_ids, other=run_ids | bad_ids, step=steps, value=json_values | bad_values)
     def bad_identifier(self, bad: Any, other: Any, step: WorkflowStepState, value: Any) -> None:
@@ -396,6 +705,14 @@ class AllStores(RuleBasedStateMachine):
             lambda store: store.upsert_step(
                 other, step.model_copy(update={"wait_task_id": bad or ""})
             ),
+            lambda store: store.load_run(bad),
+            lambda store: store.commit_step(bad, step, value),
+            lambda store: store.find_waiting_step(bad),
+            lambda store: store.list_runs(agent_id=bad or ""),
+            lambda store: store.list_runs(cursor=bad or ""),
+            lambda store: store.claim_run(bad, owner=other),
+            lambda store: store.claim_run(other, owner=bad),
+            lambda store: store.claim_abandoned_runs(owner=bad),
         ]
         for call in calls:
             self.refused(call)
@@ -410,6 +727,10 @@ class AllStores(RuleBasedStateMachine):
             lambda store: store.create_run(state.model_copy(update={"definition": {"k": bad}})),
             lambda store: store.update_context(run_task_id, bad),
             lambda store: store.upsert_step(run_task_id, step.model_copy(update={"result": bad})),
+            lambda store: store.commit_step(run_task_id, step, bad),
+            lambda store: store.commit_step(
+                run_task_id, step.model_copy(update={"result": bad}), 1
+            ),
         ]
         for call in calls:
             self.refused(call)
@@ -431,20 +752,83 @@ class AllStores(RuleBasedStateMachine):
         ):  # fmt: skip
             self.refused(methodcaller("upsert_step", "r", wrong))
 
-    def teardown(self) -> None:
-        for run_task_id in RUN_IDS:
-            self.get_run(run_task_id)
-            self.list_steps(run_task_id)
+
+plain_runs = st.builds(
+    run,
+    st.sampled_from(RUN_IDS[:4]),
+    **dict.fromkeys(("agent_id", "thread_id", "user_id", "workspace_id"), st.sampled_from("ab")),
+    created_at=st.sampled_from(AGES),
+    updated_at=st.just(EPOCH),
+)
+plain_steps = st.builds(
+    WorkflowStepState,
+    step_id=st.sampled_from("st"),
+    status=st.sampled_from(TaskStatus),
+    wait_task_id=st.sampled_from([None, "v", "w"]),
+)
+FILTERS: dict[str, st.SearchStrategy[Any]] = {
+    **dict.fromkeys(("agent_id", "thread_id", "user_id", "workspace_id"), st.sampled_from("ab")),
+    "step_status": st.sampled_from(TaskStatus),
+    "created_after": st.sampled_from(AGES),
+    "created_before": st.sampled_from(AGES),
+}
+filters: st.SearchStrategy[dict[str, Any]] = (
+    st.just({})
+    | st.one_of(*(st.fixed_dictionaries({name: FILTERS[name]}) for name in FILTERS))
+    | st.fixed_dictionaries({}, optional=FILTERS)
+)
 
 
-def test_all_stores_give_the_same_answers_to_any_sequence_of_calls(together: Together) -> None:
-    """Random calls with colliding hostile ids, hostile values and bad arguments."""
+class ManyRuns(Model):
+    """Calls that look at many plain runs, clean them up, and share them among owners."""
 
-    class OnThese(AllStores):
-        pass
+    few_ids = st.sampled_from(RUN_IDS[:4])
+    owners = st.sampled_from("xyz")
 
-    OnThese.together = together
-    run_state_machine_as_test(OnThese, settings=bounded(40, stateful_step_count=25))
+    create_runs = rule(several=st.lists(plain_runs, min_size=1, max_size=4))(Model.create_runs)
+    delete_run = rule(run_task_id=few_ids, fence=fences)(Model.delete_run)
+    upsert_step = rule(run_task_id=few_ids, step=plain_steps, fence=fences)(Model.upsert_step)
+    upsert_steps = rule(run_task_id=few_ids, several=st.lists(plain_steps, max_size=3))(
+        Model.upsert_steps
+    )
+    commit_step = rule(run_task_id=few_ids, step=plain_steps, context=st.booleans(), fence=fences)(
+        Model.commit_step
+    )
+    list_runs = rule(asked=filters, limits=st.lists(st.integers(1, 2), min_size=1, max_size=4))(
+        Model.list_runs
+    )
+    list_on = precondition(lambda self: self.page is not None)(
+        rule(limit=st.integers(1, 3))(Model.list_on)
+    )
+    find_waiting_step = rule(wait_task_id=st.sampled_from("vw"))(Model.find_waiting_step)
+    purge_runs = rule(
+        created_before=st.sampled_from(AGES),
+        only_terminal=st.booleans(),
+        batch_size=st.integers(1, 3),
+    )(Model.purge_runs)
+    claim_run = rule(run_task_id=few_ids, owner=owners, lease_s=leases)(Model.claim_run)
+    claim_runs = rule(several=st.permutations(RUN_IDS[:4]), owner=owners, lease_s=leases)(
+        Model.claim_runs
+    )
+    claim_abandoned_runs = rule(owner=owners, lease_s=leases, limit=st.integers(1, 4))(
+        Model.claim_abandoned_runs
+    )
+    renew_claim = precondition(lambda self: self.ever)(
+        rule(ago=st.integers(0, 5), lease_s=leases)(Model.renew_claim)
+    )
+    release_claim = precondition(lambda self: self.ever)(
+        rule(ago=st.integers(0, 5))(Model.release_claim)
+    )
+    short_leases_run_out = rule()(Model.short_leases_run_out)
+
+
+@pytest.mark.parametrize("machine", [AnyCalls, ManyRuns])
+def test_all_stores_give_the_same_answers_to_any_sequence_of_calls(
+    together: Together, machine: type[Model]
+) -> None:
+    """Random calls, with time that passes, on all stores and on a model of them."""
+    on_these = type(machine.__name__, (machine,), {"together": together})
+    run_state_machine_as_test(on_these, settings=bounded(60, stateful_step_count=30))
 
 
 # -- values come back as they went in --------------------------------------------------

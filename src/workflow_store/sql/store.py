@@ -164,7 +164,7 @@ class SqlWorkflowStore(FleetMethods):
         """Give the seven methods inside a transaction of the caller's own.
 
         A step commits or rolls back with the caller's other rows. Nothing is retried,
-        committed or batched here, and a call that fails leaves the transaction usable where
+        committed or batched here, and a write that fails leaves the transaction usable where
         the database is still there. Calls must not be made at once, as with any connection.
         While the transaction is open, writes of the store itself may have to wait for it: do not
         await one inside of it.

@@ -199,6 +199,8 @@ class _Sqlite(StoreDialect):
 
     @contextlib.asynccontextmanager
     async def part_of_transaction(self, connection: AsyncConnection) -> AsyncIterator[None]:
+        if not connection.in_transaction():
+            await connection.begin()  # the host may have a listener that begins in its own way
         # Where the driver is in autocommit, nobody else begins. As a write, as in `execute`.
         # A statement that fails is undone by itself.
         if not await _in_transaction(connection):

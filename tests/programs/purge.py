@@ -1,0 +1,29 @@
+"""Purge runs: `… URL own|callers BEFORE BATCH`.
+
+With an engine of a caller's that knows nothing of the package, SQLite enforces no foreign keys.
+"""
+
+import asyncio
+import sys
+from datetime import datetime
+
+from sqlalchemy import make_url
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from workflow_store import SqlWorkflowStore
+
+
+async def main(url: str, engine: str, before: str, batch: str) -> None:
+    callers = None
+    if engine == "callers":
+        driver = "sqlite+aiosqlite" if url.startswith("sqlite") else "postgresql+asyncpg"
+        callers = create_async_engine(make_url(url).set(drivername=driver))
+    async with SqlWorkflowStore(callers or url) as store:
+        created_before = datetime.fromisoformat(before)
+        print(await store.purge_runs(created_before=created_before, batch_size=int(batch)))
+    if callers is not None:
+        await callers.dispose()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))
