@@ -10,7 +10,7 @@ import signal
 import sys
 import time
 import warnings
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,11 +18,13 @@ from typing import Any, TypeVar
 
 from . import plots, report
 from .arena import LARGE_SIZE, Arena, say
+from .claims import measure_claims
 from .codec import measure_codec
 from .contestant import Cell, Contestant
 from .contestants import CONTESTANTS, OURS, RawAsyncpg, RawSqlite3Full
 from .goals import goals
 from .growth import measure_growth
+from .listing import measure_listing
 from .machine import describe
 from .memory import measure_memory
 from .place import Place
@@ -31,6 +33,7 @@ from .values import KILOBYTE, Json, Values
 
 ROOT = Path(__file__).parents[1]
 HUGE_SIZE = 5_000_000
+PARTS = ("writes", "commits", "codec", "growth", "memory", "listing", "claims")
 
 _T = TypeVar("_T")
 
@@ -46,37 +49,49 @@ class Mode:
     growth: tuple[int, ...]
     growth_writes: int
     callers: int
+    listing: tuple[int, int]
+    listing_rounds: int
+    listing_seconds: float
+    claims: int
+    claim_period_s: float
+    claim_periods: int
 
 
-FULL = Mode(15, 0.3, 9, 0.15, (10_000, 100_000, 1_000_000), 1_000, 100_000)
-QUICK = Mode(3, 0.1, 3, 0.04, (10_000, 50_000), 200, 20_000)
+FULL = Mode(15, 0.3, 9, 0.15, (10_000, 100_000, 1_000_000), 1_000, 100_000,
+            (1_000, 1_000_000), 5, 0.1, 10_000, 10.0, 1)  # fmt: skip
+QUICK = Mode(3, 0.1, 3, 0.04, (10_000, 50_000), 200, 20_000,
+             (1_000, 20_000), 3, 0.03, 1_000, 1.0, 2)  # fmt: skip
 
 
-async def _measure(place: Place, mode: Mode, only: str | None) -> Json:
-    arena = Arena(place, only=only)
+async def _measure(place: Place, mode: Mode, only: str | None, part: str | None) -> Json:
+    arena = Arena(place, only="workflow-store" if part == "commits" else only)
+    figures: dict[str, Any] = {"cells": arena.results, "reads": {}}
+    others: Json = {"stalls": {}, "huge": {}, "codec": []}
     try:
-        await arena.setup()
-        await arena.rounds(mode.rounds, mode.seconds)
-        say("whole runs are read")
-        reads = await measure_reads(
-            arena.open, arena.failures, rounds=mode.read_rounds, seconds=mode.read_seconds
-        )
-        stalls = await measure_stalls(arena.open, repeats=mode.read_rounds)
-        huge = await _huge(arena, mode.read_rounds)
+        if part in {None, "writes", "commits"}:
+            await arena.setup()
+        if part == "commits":
+            await arena.commit_rounds(mode.rounds, mode.seconds)
+        elif part in {None, "writes"}:
+            await arena.rounds(mode.rounds, mode.seconds)
+            say("whole runs are read")
+            figures["reads"] = await measure_reads(
+                arena.open, arena.failures, rounds=mode.read_rounds, seconds=mode.read_seconds
+            )
+            others["stalls"] = await measure_stalls(arena.open, repeats=mode.read_rounds)
+            others["huge"] = await _huge(arena, mode.read_rounds)
     finally:
         await arena.close()
-    say("the codec")
-    codec = measure_codec((KILOBYTE, LARGE_SIZE), rounds=mode.read_rounds, seconds=0.05)
-    growth = await _or_none(
-        arena.failures, "growth",
-        measure_growth(place, mode.growth, rounds=mode.rounds, writes=mode.growth_writes),
-    )  # fmt: skip
-    say("memory")
-    memory = await _or_none(arena.failures, "memory", measure_memory(place, mode.callers))
-    figures: dict[str, Any] = {
-        "cells": arena.results, "reads": reads, "growth": growth or [], "memory": memory or [],
-    }  # fmt: skip
-    found = goals(**figures)
+    if part in {None, "codec"}:
+        say("the codec")
+        codec = measure_codec((KILOBYTE, LARGE_SIZE), rounds=mode.read_rounds, seconds=0.05)
+        others["codec"] = [asdict(result) for result in codec]
+    for name, work in _parts(place, mode).items():
+        figures[name] = []
+        if part in {None, name}:
+            say(name)
+            figures[name] = await _or_none(arena.failures, name, work()) or []
+    found = [goal for goal in goals(**figures) if part is None or goal.measured is not None]
     return {
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "quick": mode.callers == QUICK.callers,
@@ -94,15 +109,31 @@ async def _measure(place: Place, mode: Mode, only: str | None) -> Json:
                   "p99_ms": result.p99_ms}
             for key, result in sorted(arena.results.items(), key=_order)
         },
-        "reads": {key: asdict(read) for key, read in reads.items()},
-        "stalls": stalls,
-        "huge": huge,
-        "codec": [asdict(result) for result in codec],
+        "reads": {key: asdict(read) for key, read in figures["reads"].items()},
+        **others,
         "growth": [asdict(result) for result in figures["growth"]],
         "memory": figures["memory"],
+        "listing": [asdict(result) for result in figures["listing"]],
+        "claims": [asdict(result) for result in figures["claims"]],
         "failures": arena.failures,
         "_goals": found,
     }  # fmt: skip
+
+
+def _parts(place: Place, mode: Mode) -> dict[str, Callable[[], Awaitable[Any]]]:
+    """Give what is measured in databases of its own."""
+    return {
+        "growth": lambda: measure_growth(
+            place, mode.growth, rounds=mode.rounds, writes=mode.growth_writes
+        ),
+        "memory": lambda: measure_memory(place, mode.callers),
+        "listing": lambda: measure_listing(
+            place, mode.listing, rounds=mode.listing_rounds, seconds=mode.listing_seconds
+        ),
+        "claims": lambda: measure_claims(
+            place, mode.claims, mode.claim_period_s, periods=mode.claim_periods
+        ),
+    }
 
 
 def _order(item: tuple[str, Any]) -> tuple[Any, ...]:
@@ -139,12 +170,15 @@ async def _or_none(failures: dict[str, str], what: str, work: Awaitable[_T]) -> 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="two minutes, rough figures")
+    parser.add_argument("--quick", action="store_true", help="three minutes, rough figures")
     parser.add_argument("--only", help="beside ours, only contestants with this in their name")
     parser.add_argument("--rounds", type=int, help="how many rounds")
     parser.add_argument("--folder", type=Path, help="where the databases lie; a local disk")
+    parser.add_argument("--part", choices=PARTS, help="only this, with --dry-run")
     parser.add_argument("--dry-run", action="store_true", help="print only, write no files")
     arguments = parser.parse_args()
+    if arguments.part and not arguments.dry_run:
+        parser.error("--part needs --dry-run: the page and its figures are of one whole run")
     mode = QUICK if arguments.quick else FULL
     if arguments.rounds:
         mode = Mode(**{**asdict(mode), "rounds": arguments.rounds})
@@ -154,7 +188,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     begun = time.monotonic()
     with Place(arguments.folder) as place:
-        results = asyncio.run(_measure(place, mode, arguments.only))
+        results = asyncio.run(_measure(place, mode, arguments.only, arguments.part))
     found = results.pop("_goals")
     say(f"{time.monotonic() - begun:.0f} seconds")
     page = report.page(results, found)

@@ -10,15 +10,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from statistics import median, quantiles
 
-from .contestant import Cell, Contestant, Sample
+from .contestant import Cell, Contestant, Operation, Sample
 from .contestants import CONTESTANTS, LARGE, OURS
 from .place import Place
 from .values import KILOBYTE, Values
 
-__all__ = ["Arena", "CellResult", "say"]
+__all__ = ["COMMITS", "COMMIT_TASKS", "MAX_TASKS", "Arena", "CellResult", "say"]
 
 MAX_TASKS = 64
 LARGE_SIZE = 100_000
+COMMIT_TASKS = (1, MAX_TASKS)
+COMMITS: tuple[Operation, ...] = ("commit", "fenced")
 
 
 @dataclass
@@ -77,8 +79,14 @@ class Arena:
     async def rounds(self, count: int, seconds: float) -> None:
         """Measure small values in so many rounds, then large ones in half as many."""
         small, large = Values(KILOBYTE, distinct=4096), Values(LARGE_SIZE, distinct=64)
-        await self._rounds(_cells(self.open.values()), small, count, seconds)
+        cells = _cells(self.open.values()) + _commit_cells(self.open.values(), COMMITS)
+        await self._rounds(cells, small, count, seconds)
         await self._rounds(_large_cells(self.open.values()), large, (count + 1) // 2, seconds)
+
+    async def commit_rounds(self, count: int, seconds: float) -> None:
+        """Measure only commits and fenced writes, and the plain writes that they compare with."""
+        cells = _commit_cells(self.open.values(), ("write", *COMMITS))
+        await self._rounds(cells, Values(KILOBYTE, distinct=4096), count, seconds)
 
     async def _rounds(self, cells: list[Cell], values: Values, count: int, seconds: float) -> None:
         for round_ in range(count + 1):
@@ -119,6 +127,18 @@ def _cells(contestants: Iterable[Contestant]) -> list[Cell]:
                 Cell(each.name, 1, "get"),
             ]
     return cells
+
+
+def _commit_cells(
+    contestants: Iterable[Contestant], operations: tuple[Operation, ...]
+) -> list[Cell]:
+    return [
+        Cell(each.name, tasks, operation)
+        for each in contestants
+        if isinstance(each, OURS) and each.survives == "loss of power"
+        for tasks in COMMIT_TASKS
+        for operation in operations
+    ]
 
 
 def _large_cells(contestants: Iterable[Contestant]) -> list[Cell]:

@@ -14,7 +14,7 @@ from .values import Json, Values
 
 __all__ = ["Cell", "Contestant", "Operation", "Sample"]
 
-Operation = Literal["write", "context", "get"]
+Operation = Literal["write", "context", "get", "commit", "fenced"]
 
 
 @dataclass
@@ -99,6 +99,14 @@ class Contestant(ABC):
 
     async def get(self, run: str, step: str, value: Json) -> None:
         """Read one step of a run that has been filled with a hundred."""
+        raise NotImplementedError
+
+    async def commit(self, run: str, step: str, value: Json) -> None:
+        """Write one completed step and replace the context of its run, in one transaction."""
+        raise NotImplementedError
+
+    async def fenced(self, run: str, step: str, value: Json) -> None:
+        """Write one completed step, if the claim on its run holds."""
         raise NotImplementedError
 
     @abstractmethod

@@ -6,8 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from .arena import CellResult
+from .arena import COMMIT_TASKS, MAX_TASKS, CellResult
+from .claims import BURST, ClaimsResult
+from .contestant import Cell
 from .growth import GrowthResult
+from .listing import LIMIT, ListingResult
 from .reads import ReadResult
 from .values import Json
 
@@ -44,10 +47,13 @@ def ratio(ours: Sequence[float] | None, theirs: Sequence[float] | None) -> float
 
 
 def goals(
+    *,
     cells: dict[str, CellResult],
     reads: dict[str, ReadResult],
     growth: Sequence[GrowthResult],
     memory: Sequence[Json],
+    listing: Sequence[ListingResult],
+    claims: Sequence[ClaimsResult],
 ) -> list[Goal]:
     """Compute all goals of what was measured."""
     rates = {key: result.rates for key, result in cells.items()}
@@ -86,7 +92,9 @@ def goals(
              at_least=False)
         for name in (FULL, POSTGRESQL)
     ]  # fmt: skip
-    return found + _memory_goals(memory)
+    found += _memory_goals(memory)
+    found += _commit_goals(rates)
+    return found + _listing_goals(listing) + _claims_goals(claims)
 
 
 def _best(rates: dict[str, list[float]], prefix: str) -> list[float] | None:
@@ -148,4 +156,49 @@ def _memory_goals(memory: Sequence[Json]) -> list[Goal]:
         )
         for entry in memory
         if entry["mode"] == "callers writing"
+    ]
+
+
+def _commit_goals(rates: dict[str, list[float]]) -> list[Goal]:
+    found: list[Goal] = []
+    for name, database in ((FULL, "SQLite FULL"), (POSTGRESQL, "PostgreSQL")):
+        for tasks in COMMIT_TASKS:
+            plain = rates.get(Cell(name, tasks).key)
+            many = f"{database}, {tasks} task{'s' if tasks > 1 else ''}"
+            if tasks == MAX_TASKS:
+                commit = ratio(rates.get(Cell(name, tasks, "commit").key), plain)
+                found.append(Goal(f"{many}: commit_step ÷ upsert_step", 0.6, commit))
+            fenced = ratio(rates.get(Cell(name, tasks, "fenced").key), plain)
+            found.append(Goal(f"{many}: upsert_step, fenced ÷ plain", 0.8, fenced))
+    return found
+
+
+def _listing_goals(listing: Sequence[ListingResult]) -> list[Goal]:
+    """Give the filter with which each database suffers most from the size of the table."""
+    pages: dict[str, dict[str, list[ListingResult]]] = {}
+    for result in listing:
+        of_page = pages.setdefault(f"{result.database}, {result.page} page of {LIMIT}", {})
+        of_page.setdefault(result.filter, []).append(result)
+    found: list[Goal] = []
+    for page, by_filter in pages.items():
+        small, *_, large = next(iter(by_filter.values()))
+        ratios = {name: ratio(each[-1].p50_ms, each[0].p50_ms) for name, each in by_filter.items()}
+        worst = max(ratios, key=lambda name: ratios[name] or 0)
+        what = f"{page} among {large.runs:,} ÷ among {small.runs:,} runs, worst filter ({worst})"
+        found.append(Goal(what, 5, ratios[worst], at_least=False))
+    return found
+
+
+def _claims_goals(claims: Sequence[ClaimsResult]) -> list[Goal]:
+    return [
+        Goal(
+            f"{each.database}, {each.claims:,} claims renewed every {each.period_s:g} s, "
+            f"{each.way}: of one core",
+            10,
+            median(each.percent),
+            at_least=False,
+            unit=" %",
+        )
+        for each in claims
+        if each.way.startswith(f"{BURST} ")
     ]

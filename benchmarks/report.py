@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
+from .arena import COMMITS
+from .fleet_report import claims_section, commits_section, listing_section
 from .goals import Goal
+from .markdown import table
 from .values import Json
 
 __all__ = ["goals_table", "page", "write_page"]
@@ -26,8 +29,9 @@ def write_page(path: Path, figures: str) -> None:
 
 def page(results: Json, goals: Sequence[Goal]) -> str:
     """Give the part of the page that a run writes."""
-    parts = [_machine(results), goals_table(goals), _writes(results), _others(results),
-             _reads(results), _rest(results), _failures(results)]  # fmt: skip
+    parts = [_machine(results), goals_table(goals), _writes(results), commits_section(results),
+             _others(results), _reads(results), listing_section(results), claims_section(results),
+             _growth(results), _memory(results), _codec(results), _failures(results)]  # fmt: skip
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -38,7 +42,7 @@ def goals_table(goals: Sequence[Goal]) -> str:
         measured = "not measured" if goal.measured is None else f"{goal.measured:.2f}{goal.unit}"
         verdict = {True: "met", False: "**not met**", None: "–"}[goal.met]
         rows.append((goal.what, f"{sign} {goal.bound:g}{goal.unit}", measured, verdict))
-    return "### Goals\n\n" + _table(("ratio", "goal", "measured", ""), rows, right=(1, 2))
+    return "### Goals\n\n" + table(("ratio", "goal", "measured", ""), rows, right=(1, 2))
 
 
 def _machine(results: Json) -> str:
@@ -75,13 +79,15 @@ def _writes(results: Json) -> str:
         for name, why in results["failures"].items()
         if name in results["names"]
     ]
+    if not rows:
+        return ""
     head = ("", "a write survives", *(f"{n} task{'s' * (n > 1)}" for n in counts), "p50 / p99, ms")
     return (
         "### Writes a second, 1 KB\n\n"
         "![Writes a second, each at its best number of tasks](images/writes.svg)\n\n"
         "![Writes a second over the number of tasks](images/tasks.svg)\n\n"
         "The latencies are those at the highest number of tasks.\n\n"
-        + _table(head, rows, right=range(2, 3 + len(counts)))
+        + table(head, rows, right=range(2, 3 + len(counts)))
     )
 
 
@@ -89,15 +95,17 @@ def _others(results: Json) -> str:
     rows = [
         (cell["contestant"], _what(cell), str(cell["tasks"]), _rate(cell), _latency(cell))
         for cell in results["cells"].values()
-        if cell["operation"] != "write" or cell["size"] != 1_000 or cell["one_run"]
+        if cell["operation"] not in {"write", *COMMITS} or cell["size"] != 1_000 or cell["one_run"]
     ]
+    if not rows:
+        return ""
     head = ("", "call", "tasks", "a second", "p50 / p99, ms")
-    table = "### Other calls\n\n" + _table(head, rows, right=(2, 3, 4))
+    text = "### Other calls\n\n" + table(head, rows, right=(2, 3, 4))
     huge = results.get("huge")
     if huge:
         took = [(name, f"{median(ms):.0f}") for name, ms in huge.items()]
-        table += "\n\nOne result of 5 MB:\n\n" + _table(("", "ms"), took, right=(1,))
-    return table
+        text += "\n\nOne result of 5 MB:\n\n" + table(("", "ms"), took, right=(1,))
+    return text
 
 
 def _what(cell: Json) -> str:
@@ -113,23 +121,25 @@ def _reads(results: Json) -> str:
     by_name: dict[str, dict[int, list[float]]] = {}
     for read in results["reads"].values():
         by_name.setdefault(read["contestant"], {})[read["steps"]] = read["ms"]
+    if not by_name:
+        return ""
     sizes = sorted({steps for reads in by_name.values() for steps in reads})
     rows = [
         (name, *(f"{median(reads[steps]):.2f}" for steps in sizes))
         for name, reads in by_name.items()
     ]
-    text = "### Reading a whole run, ms\n\n![Reading a whole run](images/reads.svg)\n\n" + _table(
+    text = "### Reading a whole run, ms\n\n![Reading a whole run](images/reads.svg)\n\n" + table(
         ("", *(f"{steps:,} steps" for steps in sizes)), rows, right=range(1, 4)
     )
     stalls = [(name, f"{ms:.1f}") for name, ms in results["stalls"].items()]
     return text + (
         "\n\nThe longest time that the event loop stood still while 1,000 steps were read, "
-        "as a task saw it that woke up every 0.5 ms:\n\n" + _table(("", "ms"), stalls, right=(1,))
+        "as a task saw it that woke up every 0.5 ms:\n\n" + table(("", "ms"), stalls, right=(1,))
     )
 
 
-def _rest(results: Json) -> str:
-    growth = [
+def _growth(results: Json) -> str:
+    rows = [
         (
             g["database"],
             f"{g['steps']:,}",
@@ -138,33 +148,36 @@ def _rest(results: Json) -> str:
         )
         for g in sorted(results["growth"], key=lambda g: (g["database"], g["steps"]))
     ]
-    memory = [
+    head = ("", "steps in the table", "p50 of a write, ms", "bytes on disk a step")
+    return "### Growth\n\n" + table(head, rows, right=(1, 2, 3)) if rows else ""
+
+
+def _memory(results: Json) -> str:
+    rows = [
         (m["database"], m["mode"], f"{m['callers']:,}", f"{m['idle_mib']:.0f}",
          f"{m['over_idle_mib']:.0f}")
         for m in results["memory"]
     ]  # fmt: skip
-    codec = [
+    if not rows:
+        return ""
+    head = ("", "", "callers", "idle, MiB", "peak over idle, MiB")
+    return (
+        "### Memory while writes wait\n\nEach line is a process of its own. The callers alone make "
+        "the same tasks and states and only wait; the difference to those that write is the "
+        "store's.\n\n" + table(head, rows, right=(2, 3, 4))
+    )
+
+
+def _codec(results: Json) -> str:
+    rows = [
         (c["what"], f"{c['size'] // 1000} KB", f"{median(c['us']):.1f}") for c in results["codec"]
     ]
-    return "\n\n".join(
-        (
-            "### Growth",
-            _table(("", "steps in the table", "p50 of a write, ms", "bytes on disk a step"),
-                   growth, right=(1, 2, 3)),
-            "### Memory while writes wait",
-            "Each line is a process of its own. The callers alone make the same tasks and "
-            "states and only wait; the difference to those that write is the store's.",
-            _table(("", "", "callers", "idle, MiB", "peak over idle, MiB"), memory,
-                   right=(2, 3, 4)),
-            "### The codec",
-            _table(("", "value", "µs"), codec, right=(1, 2)),
-        )
-    )  # fmt: skip
+    return "### The codec\n\n" + table(("", "value", "µs"), rows, right=(1, 2)) if rows else ""
 
 
 def _failures(results: Json) -> str:
     rows = [(name, why) for name, why in results["failures"].items()]
-    return "### What could not run\n\n" + _table(("", "why"), rows) if rows else ""
+    return "### What could not run\n\n" + table(("", "why"), rows) if rows else ""
 
 
 def _rate(cell: Json) -> str:
@@ -175,10 +188,3 @@ def _latency(cell: Json) -> str:
     if not cell["p50_ms"]:
         return "–"
     return f"{median(cell['p50_ms']):.2f} / {median(cell['p99_ms']):.2f}"
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterable[int] = ()) -> str:
-    to_the_right = set(right)
-    rule = ["---:" if column in to_the_right else "---" for column in range(len(head))]
-    lines = [head, rule, *([cell.replace("|", "\\|") for cell in row] for row in rows)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

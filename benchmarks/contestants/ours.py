@@ -5,7 +5,13 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from workflow_store import TaskStatus, WorkflowExecutionState, WorkflowStepState, open_store
+from workflow_store import (
+    ResumableWorkflowStore,
+    TaskStatus,
+    WorkflowExecutionState,
+    WorkflowStepState,
+    open_store,
+)
 
 from ..contestant import Contestant
 from ..place import Place
@@ -15,6 +21,8 @@ __all__ = ["OursPostgresql", "OursSqliteFull", "OursSqliteNormal"]
 
 FILLED = 100
 """Steps of each run from which single ones are read."""
+
+LEASE_S = 86_400.0
 
 
 class OursSqliteFull(Contestant):
@@ -30,6 +38,7 @@ class OursSqliteFull(Contestant):
         self._store = await self._open(place)
         await self._store.open()
         self._filled: set[str] = set()
+        self._fenced: dict[str, ResumableWorkflowStore] = {}
 
     async def start(self, run: str) -> None:
         await self._store.create_run(
@@ -38,18 +47,11 @@ class OursSqliteFull(Contestant):
             )
         )
 
+        claim = await self._store.claim_run(run, owner="benchmark", lease_s=LEASE_S)
+        self._fenced[run] = self._store.fenced(claim)
+
     async def write(self, run: str, step: str, value: Json) -> None:
-        now = datetime.now(UTC)
-        await self._store.upsert_step(
-            run,
-            WorkflowStepState(
-                step_id=step,
-                status=TaskStatus.COMPLETED,
-                result=value,
-                started_at=now,
-                completed_at=now,
-            ),
-        )
+        await self._store.upsert_step(run, _completed(step, value))
 
     async def read(self, run: str) -> int:
         if hasattr(self._store, "load_run"):
@@ -63,6 +65,12 @@ class OursSqliteFull(Contestant):
 
     async def context(self, run: str, step: str, value: Json) -> None:
         await self._store.update_context(run, value)
+
+    async def commit(self, run: str, step: str, value: Json) -> None:
+        await self._store.commit_step(run, _completed(step, value), value)
+
+    async def fenced(self, run: str, step: str, value: Json) -> None:
+        await self._fenced[run].upsert_step(run, _completed(step, value))
 
     async def get(self, run: str, step: str, value: Json) -> None:
         if run not in self._filled:
@@ -87,3 +95,10 @@ class OursPostgresql(OursSqliteFull):
 
     async def _open(self, place: Place) -> Any:
         return open_store(await place.postgres_database("ours", our_tables=True))
+
+
+def _completed(step: str, value: Json) -> WorkflowStepState:
+    now = datetime.now(UTC)
+    return WorkflowStepState(
+        step_id=step, status=TaskStatus.COMPLETED, result=value, started_at=now, completed_at=now
+    )
