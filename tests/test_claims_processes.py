@@ -6,17 +6,27 @@ import asyncio
 import os
 import random
 import signal
+import sqlite3
 from asyncio.subprocess import Process
 from collections import Counter
-from collections.abc import Awaitable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime
 from pathlib import Path
 
+import asyncpg
 import pytest
+from sqlalchemy import make_url
 
 from conftest import until
 from processes import PATIENCE_S, Start, check_file, count, line, orphans, output, query
-from workflow_store import RunClaim, SqlWorkflowStore, TaskStatus
+from workflow_store import (
+    ClaimLostError,
+    ResumableWorkflowStore,
+    RunClaim,
+    SqlWorkflowStore,
+    TaskStatus,
+)
 from workflow_store.testing import a_run, a_step
 
 LONG_S = 3_600.0
@@ -164,14 +174,14 @@ def url_and_engine(request: pytest.FixtureRequest) -> tuple[str, str]:
 async def test_a_purge_that_is_killed_leaves_nothing_half_deleted_and_the_next_one_goes_on(
     url_and_engine: tuple[str, str], start: Start
 ) -> None:
-    """SIGKILL at some transaction out of hundreds, again and again; then to the end.
+    """SIGKILL at some transaction out of many, again and again; then to the end.
 
     Over an engine of a caller's, SQLite does not enforce foreign keys: nothing but the
     purge's own transaction keeps steps and claims with their runs.
     """
     database_url, engine = url_and_engine
     cut = datetime(2026, 1, 1, tzinfo=UTC)
-    old, kept = [f"old {n}" for n in range(600)], ["going on", "young"]
+    old, kept = [f"old {n}" for n in range(300)], ["going on", "young"]
     arguments = (database_url, engine, cut.isoformat())
     async with SqlWorkflowStore(database_url) as store:
         age = {"young": cut}
@@ -185,13 +195,14 @@ async def test_a_purge_that_is_killed_leaves_nothing_half_deleted_and_the_next_o
         await store.upsert_step("going on", a_step("third", status=TaskStatus.RUNNING))
         await all_of(store.claim_run(name, owner="me") for name in (*old[::3], *kept))
 
-        for _ in range(4):
+        for _ in range(5):
             before = await count(database_url, "runs")
             process = await start("purge.py", *arguments, "2")
-            at_most = before - random.randint(1, 60)
+            at_most = before - random.randint(1, 16)
             while await count(database_url, "runs") > at_most:
                 assert process.returncode is None
                 await asyncio.sleep(0.002)
+            await asyncio.sleep(random.uniform(0, 0.1))  # seen after a commit, killed amid the next
             process.kill()
             await process.communicate()
             assert process.returncode == -signal.SIGKILL
@@ -251,6 +262,112 @@ async def test_a_process_that_goes_on_after_its_run_was_taken_over_writes_nothin
         assert await store.get_run("other") is None
         await store.renew_claim(claim)
         await store.fenced(claim).update_context("run", "still mine")
+
+
+# -- taken over while it writes --------------------------------------------------------
+
+
+TAKE_OVER = (
+    "DELETE FROM claims WHERE run_task_id = 'run'",
+    "INSERT INTO claims (run_task_id, owner, expires_at) "
+    "VALUES ('run', 'other', '2099-01-01 00:00:00.000000')",
+)
+
+
+@asynccontextmanager
+async def take_over(url: str) -> AsyncIterator[Callable[[], Awaitable[bool]]]:
+    """Take the run over, as `claim_run` does; it is committed with the block.
+
+    Gives what tells whether a session waits for that.
+    """
+    if url.startswith("sqlite"):
+
+        async def any_moment() -> bool:
+            await asyncio.sleep(0.05)  # SQLite does not tell
+            return True
+
+        with closing(sqlite3.connect(str(make_url(url).database))) as database:
+            for sql in TAKE_OVER:
+                database.execute(sql)
+            yield any_moment
+            database.commit()
+        return
+    connection = await asyncpg.connect(url)
+    try:
+        async with connection.transaction():
+            await connection.execute("SELECT FROM runs FOR NO KEY UPDATE")
+            for sql in TAKE_OVER:
+                await connection.execute(sql)
+            yield lambda: waits_for_a_lock(connection)
+    finally:
+        await connection.close()
+
+
+async def waits_for_a_lock(connection: asyncpg.Connection) -> bool:
+    return bool(await connection.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"))
+
+
+WRITES: dict[str, Callable[[ResumableWorkflowStore], Awaitable[None]]] = {
+    "create_run": lambda view: view.create_run(a_run(input="late")),
+    "update_context": lambda view: view.update_context("run", "late"),
+    "upsert_step": lambda view: view.upsert_step("run", a_step(result="late")),
+    "commit_step": lambda view: view.commit_step("run", a_step("late"), "late"),
+    "delete_run": lambda view: view.delete_run("run"),
+}
+
+
+@pytest.mark.parametrize("write", WRITES)
+async def test_a_write_that_waits_while_its_run_is_taken_over_is_refused(
+    database_url: str, write: str
+) -> None:
+    """It began while the claim held, and would be written when it does not any more."""
+    async with SqlWorkflowStore(database_url) as store:
+        await store.create_run(a_run())
+        await store.upsert_step("run", a_step())
+        claim = await store.claim_run("run", owner="me", lease_s=LONG_S)
+        assert claim is not None
+        before = await store.load_run("run")
+        async with take_over(database_url) as waits:
+            late = asyncio.ensure_future(WRITES[write](store.fenced(claim)))
+            await until(waits)
+        with pytest.raises(ClaimLostError):
+            await late
+        assert await store.load_run("run") == before
+        rows = await query(database_url, "SELECT owner FROM claims")
+        assert rows == [("other",)]
+
+
+@pytest.mark.parametrize("write", ["upsert_step", "commit_step"])
+async def test_a_run_whose_lapsed_owner_is_writing_is_not_taken_over_before_that_has_ended(
+    postgres_url: str, write: str
+) -> None:
+    """A write that has found its claim is finished; whoever comes next finds all of it."""
+    async with SqlWorkflowStore(postgres_url) as store:
+        await store.create_run(a_run())
+        await store.upsert_step("run", a_step("late"))
+        await store.upsert_step("run", a_step())
+        claim = await store.claim_run("run", owner="me", lease_s=SHORT_S)
+        assert claim is not None
+        await asyncio.sleep(2 * SHORT_S)
+        connection = await asyncpg.connect(postgres_url)
+        try:
+            async with connection.transaction():
+                await connection.execute("SELECT FROM steps FOR UPDATE")
+                writing = asyncio.ensure_future(WRITES[write](store.fenced(claim)))
+                await until(lambda: waits_for_a_lock(connection))
+                assert await store.claim_abandoned_runs(owner="other") == []
+                taking = asyncio.ensure_future(store.claim_run("run", owner="other"))
+                await asyncio.sleep(0.05)
+                assert not writing.done()
+                assert not taking.done()
+        finally:
+            await connection.close()
+        await writing
+        taken = await taking
+        assert taken is not None
+        assert taken.token > claim.token
+        with pytest.raises(ClaimLostError):
+            await WRITES[write](store.fenced(claim))
 
 
 # -- all at once -----------------------------------------------------------------------
@@ -331,15 +448,17 @@ async def test_writes_claims_deletions_and_purges_at_once_lose_no_step_and_never
             written[place] += outcome == "written"
         assert min(outcomes[name] for name in ("written", "ClaimLostError")) > 20, outcomes
 
+        owners = 0
         for number in range(4):
             steps = await store.list_steps(f"kept {number}")
             found = {f"kept {number}/{step.step_id}" for step in steps}
             assert found == {place for place in +written if place.startswith(f"kept {number}/")}
             tokens = [step.result for step in steps if step.result is not None]
             assert tokens == sorted(tokens)
-            assert len(set(tokens)) > 1
+            owners += len(set(tokens))
             for step in await store.list_steps(f"gone {number}"):
                 assert written[f"gone {number}/{step.step_id}"]
+        assert owners > 4
     assert await orphans(database_url) == []
     assert await deadlocks(database_url) == before
     await check_file(database_url)

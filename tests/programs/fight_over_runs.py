@@ -49,13 +49,13 @@ class Fighter:
                 await (kind() if random.random() < 0.5 else self.write(f"{self.owner}-{number}"))
 
     async def claim(self) -> None:
-        lease_s = random.choice([0.001, 0.02, 1.0])
+        lease_s = random.choice([0.001, 0.02, 0.1])
         claim = await self.store.claim_run(random.choice(NAMES), owner=self.owner, lease_s=lease_s)
         self.claims += [claim] if claim else []
 
     async def take_over(self) -> None:
         self.claims += await self.store.claim_abandoned_runs(
-            owner=self.owner, lease_s=random.choice([0.001, 1.0]), limit=random.randint(1, 5)
+            owner=self.owner, lease_s=random.choice([0.001, 0.1]), limit=random.randint(1, 5)
         )
 
     async def renew(self) -> None:

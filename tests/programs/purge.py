@@ -1,13 +1,16 @@
 """Purge runs: `… URL own|callers BEFORE BATCH`.
 
-With an engine of a caller's that knows nothing of the package, SQLite enforces no foreign keys.
+With an engine of a caller's that knows nothing of the package, SQLite enforces no foreign
+keys. A pause before each deletion makes it likely that a kill meets an open transaction.
 """
 
 import asyncio
 import sys
+import time
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import make_url
+from sqlalchemy import event, make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from workflow_store import SqlWorkflowStore
@@ -19,6 +22,11 @@ async def main(url: str, engine: str, before: str, batch: str) -> None:
         driver = "sqlite+aiosqlite" if url.startswith("sqlite") else "postgresql+asyncpg"
         callers = create_async_engine(make_url(url).set(drivername=driver))
     async with SqlWorkflowStore(callers or url) as store:
+
+        @event.listens_for(store.engine.sync_engine, "before_cursor_execute")
+        def pause(_: Any, __: Any, sql: str, *___: Any) -> None:
+            time.sleep(0.03 if sql.startswith("DELETE") else 0)
+
         created_before = datetime.fromisoformat(before)
         print(await store.purge_runs(created_before=created_before, batch_size=int(batch)))
     if callers is not None:
