@@ -60,9 +60,6 @@ class RunRow(Base):
             "run_task_id",
             **_where("workspace_id IS NOT NULL"),
         ),
-        # Room in each page for a run's next version, so that no update of a context has to
-        # write to the indexes, which name the page.
-        {"postgresql_with": {"fillfactor": 80}},
     )
 
     run_task_id: Mapped[str] = mapped_column(Identifier, primary_key=True)
