@@ -231,8 +231,8 @@ class WorkflowExecutionState(_State):
         pydantic.ValidationError: a field breaks these rules or is unknown.
     """
 
-    _left_out_if_none = frozenset({"workspace_id", "entry_point"})
-    _times = frozenset({"created_at", "updated_at"})
+    _left_out_if_none: ClassVar[frozenset[str]] = frozenset({"workspace_id", "entry_point"})
+    _times: ClassVar[frozenset[str]] = frozenset({"created_at", "updated_at"})
 
     run_task_id: _Identifier
     agent_id: _Identifier
@@ -265,8 +265,10 @@ class WorkflowStepState(_State):
         pydantic.ValidationError: a field breaks these rules or is unknown.
     """
 
-    _left_out_if_none = frozenset({"result", "error", "started_at", "completed_at", "wait_task_id"})
-    _times = frozenset({"started_at", "completed_at"})
+    _left_out_if_none: ClassVar[frozenset[str]] = frozenset(
+        {"result", "error", "started_at", "completed_at", "wait_task_id"}
+    )
+    _times: ClassVar[frozenset[str]] = frozenset({"started_at", "completed_at"})
 
     step_id: _Identifier
     status: TaskStatus = TaskStatus.PENDING
@@ -285,8 +287,8 @@ class RunSummary(_State):
         step_counts: how many steps of the run are in each status; 0 for the others.
     """
 
-    _left_out_if_none = frozenset({"workspace_id", "entry_point"})
-    _times = frozenset({"created_at", "updated_at"})
+    _left_out_if_none: ClassVar[frozenset[str]] = frozenset({"workspace_id", "entry_point"})
+    _times: ClassVar[frozenset[str]] = frozenset({"created_at", "updated_at"})
 
     run_task_id: _Identifier
     agent_id: _Identifier
