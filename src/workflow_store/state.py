@@ -304,6 +304,7 @@ class RunSummary(_State):
 # -- what a store reads back -----------------------------------------------------------
 
 _STEP_FIELDS = frozenset(WorkflowStepState.model_fields)
+_NO_PRIVATE = WorkflowStepState(step_id="any").__pydantic_private__
 _new = object.__new__
 _set = object.__setattr__
 
@@ -319,8 +320,9 @@ def restored_step(fields: dict[str, Any]) -> WorkflowStepState:
     """
     step: WorkflowStepState = _new(WorkflowStepState)
     _set(step, "__dict__", fields)
-    # The slots of every pydantic model, as its `model_construct` sets them.
+    # The slots of every pydantic model, as its `model_construct` sets them; versions differ in
+    # what a model without private attributes has in the last one.
     _set(step, "__pydantic_fields_set__", set(_STEP_FIELDS))
     _set(step, "__pydantic_extra__", None)
-    _set(step, "__pydantic_private__", None)
+    _set(step, "__pydantic_private__", None if _NO_PRIVATE is None else {})
     return step
