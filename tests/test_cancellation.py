@@ -8,6 +8,7 @@ import random
 import sqlite3
 import threading
 from collections.abc import AsyncIterator, Awaitable, Coroutine
+from datetime import UTC, datetime
 from typing import Any
 
 import asyncpg
@@ -16,9 +17,14 @@ from sqlalchemy import make_url
 
 from conftest import PATIENCE_S, checked_out, threads_ended, until
 from workflow_store import (
+    ClaimLostError,
+    InMemoryWorkflowStore,
+    ResumableWorkflowStore,
+    RunClaim,
     RunNotFoundError,
     SqlWorkflowStore,
     StoreClosedError,
+    TaskStatus,
     WorkflowExecutionState,
     WorkflowStepState,
     WorkflowStore,
@@ -26,6 +32,7 @@ from workflow_store import (
 )
 
 CREATED_AT = "2026-01-01T00:00:00Z"
+LONG_AGO = datetime(2025, 1, 1, tzinfo=UTC)
 
 
 def run(run_task_id: str, mark: int = 0) -> WorkflowExecutionState:
@@ -87,8 +94,11 @@ async def settled(store: WorkflowStore | None = None) -> None:
     await until(nothing_under_way)
 
 
-async def cancelled(call: Awaitable[Any], after: float | int) -> bool:
-    """Cancel a call after so many rounds of the loop or seconds; tell whether it had ended."""
+async def cancelled(call: Awaitable[Any], after: float | int, *, lost: bool = False) -> bool:
+    """Cancel a call after so many rounds of the loop or seconds; tell whether it had ended.
+
+    If it had, it may have been refused since a claim was lost, and nothing else.
+    """
     task = asyncio.ensure_future(call)
     if isinstance(after, int):
         for _ in range(after):  # none: before its first line has run
@@ -101,6 +111,10 @@ async def cancelled(call: Awaitable[Any], after: float | int) -> bool:
             await task
     except asyncio.CancelledError:
         return False
+    except ClaimLostError:
+        assert lost
+    else:
+        assert not lost
     return True
 
 
@@ -154,7 +168,7 @@ async def no_sessions(url: str) -> None:
 # -- single calls ----------------------------------------------------------------------
 
 
-def a_write(store: WorkflowStore, name: str, mark: int) -> Awaitable[None]:
+def a_write(store: ResumableWorkflowStore, name: str, mark: int) -> Awaitable[None]:
     match name:
         case "create_run":
             return store.create_run(run("r", mark))
@@ -162,26 +176,34 @@ def a_write(store: WorkflowStore, name: str, mark: int) -> Awaitable[None]:
             return store.update_context("r", {"mark": mark, "text": "c" * 2000})
         case "upsert_step":
             return store.upsert_step("r", step("s", mark))
+        case "commit_step":
+            return store.commit_step("r", step("s", mark), {"mark": mark, "text": "c" * 2000})
         case _:
             return store.delete_run("r")
 
 
-def a_read(store: WorkflowStore, name: str) -> Awaitable[object]:
+def a_read(store: ResumableWorkflowStore, name: str) -> Awaitable[object]:
     match name:
         case "get_run":
             return store.get_run("r")
         case "get_step":
             return store.get_step("r", "s")
-        case _:
+        case "list_steps":
             return store.list_steps("r")
+        case "load_run":
+            return store.load_run("r")
+        case "find_waiting_step":
+            return store.find_waiting_step("wait-7")
+        case _:
+            return store.list_runs(user_id="user-7", step_status=TaskStatus.PENDING)
 
 
-READS = ("get_run", "get_step", "list_steps")
-WRITES = ("create_run", "update_context", "upsert_step", "delete_run")
+READS = ("get_run", "get_step", "list_steps", "load_run", "find_waiting_step", "list_runs")
+WRITES = ("create_run", "update_context", "upsert_step", "commit_step", "delete_run")
 
 
 async def test_cancelled_calls_leave_the_store_usable_and_each_write_whole_or_undone(
-    store: WorkflowStore,
+    store: ResumableWorkflowStore,
 ) -> None:
     """200 cancellations, of any method at any moment, one after the other."""
     for mark in range(1, 201):
@@ -203,6 +225,7 @@ async def test_cancelled_calls_leave_the_store_usable_and_each_write_whole_or_un
             "create_run": (mark, mark, -mark),
             "update_context": (-mark, mark, -mark),
             "upsert_step": (-mark, -mark, mark),
+            "commit_step": (-mark, mark, mark),
             "delete_run": (None, None, None),
         }.get(name)  # fmt: skip
         assert (created, context, upserted) in ([after] if ended else [before, after])
@@ -210,7 +233,7 @@ async def test_cancelled_calls_leave_the_store_usable_and_each_write_whole_or_un
 
 
 async def test_calls_cancelled_at_once_leave_whole_rows_and_no_connection_in_use(
-    store: WorkflowStore,
+    store: ResumableWorkflowStore,
 ) -> None:
     """Ten batches of twenty calls that compete for the connections."""
     await store.create_run(run("kept", 7))
@@ -218,7 +241,7 @@ async def test_calls_cancelled_at_once_leave_whole_rows_and_no_connection_in_use
     for batch in range(10):
         calls = [
             cancelled(
-                a_write(store, random.choice(WRITES[:3]), batch * 20 + number)
+                a_write(store, random.choice(WRITES[:-1]), batch * 20 + number)
                 if random.random() < 0.7
                 else a_read(store, random.choice(READS)),
                 some_delay(),
@@ -243,9 +266,16 @@ async def test_cancelled_calls_let_the_server_see_no_more_connections(postgres_u
         before = {pid for pid, _ in await sessions(postgres_url)}
         assert 1 <= len(before) <= 4
         for _ in range(10):
+            claims = [store.claim_run("r", owner="me") for _ in range(3)]
             calls = [
-                cancelled(a_write(store, random.choice(WRITES[:3]), number), some_delay())
-                for number in range(20)
+                cancelled(call, some_delay())
+                for call in (
+                    *(a_write(store, random.choice(WRITES[:-1]), number) for number in range(20)),
+                    *claims,
+                    *(store.claim_abandoned_runs(owner="me") for _ in range(3)),
+                    store.list_runs(),
+                    store.purge_runs(created_before=LONG_AGO),
+                )
             ]
             await asyncio.gather(*calls)
             await settled(store)
@@ -263,16 +293,19 @@ async def test_cancelling_while_the_database_is_locked_ends_the_calls_before_the
     async with open_store(database_url, pool_size=2) as store:
         await store.create_run(run("r"))
         async with locked(database_url):
-            calls = [
-                asyncio.create_task(store.upsert_step("r", step(f"s{number}")))
-                for number in range(6)
+            waiting: list[Coroutine[Any, Any, object]] = [
+                *(store.upsert_step("r", step(f"s{number}")) for number in range(6)),
+                store.claim_run("r", owner="me"),
+                store.claim_abandoned_runs(owner="me"),
+                store.purge_runs(created_before=LONG_AGO),
             ]
+            calls = [asyncio.create_task(call) for call in waiting]
             await asyncio.sleep(0.02)
             for call in calls:
                 call.cancel()
             async with asyncio.timeout(PATIENCE_S):
                 outcomes = await asyncio.gather(*calls, return_exceptions=True)
-            assert [type(outcome) for outcome in outcomes] == [asyncio.CancelledError] * 6
+            assert [type(outcome) for outcome in outcomes] == [asyncio.CancelledError] * 9
         await settled(store)
         await store.upsert_step("r", step("last", 9))
         found = await store.list_steps("r")
@@ -322,6 +355,162 @@ async def test_a_cancelled_write_never_happens_after_the_next_write(store: Workf
         await settled(store)
         assert await store.get_run("r") is None
         assert await store.list_steps("r") == []
+
+
+# -- claims and purges -----------------------------------------------------------------
+
+
+async def holds(store: ResumableWorkflowStore, claim: RunClaim) -> bool:
+    try:
+        await store.renew_claim(claim)
+    except ClaimLostError:
+        return False
+    return True
+
+
+async def a_claim(store: ResumableWorkflowStore, lease_s: float = 3600) -> RunClaim:
+    claim = await store.claim_run("r", owner="me", lease_s=lease_s)
+    assert claim is not None
+    return claim
+
+
+async def test_a_cancelled_claim_renewal_or_release_is_made_whole_or_not_at_all(
+    store: ResumableWorkflowStore,
+) -> None:
+    """The tokens go on growing, and nobody but the owner comes in between."""
+    await store.create_run(run("r"))
+    token = 0
+    for number in range(120):
+        claim = await a_claim(store)
+        assert claim.token > token
+        match ("claim_run", "renew_claim", "release_claim")[number % 3]:
+            case "claim_run":
+                ended = await cancelled(store.claim_run("r", owner="me"), some_delay())
+                expected = {False} if ended else {False, True}
+            case "renew_claim":
+                await cancelled(store.renew_claim(claim), some_delay())
+                expected = {True}
+            case _:
+                ended = await cancelled(store.release_claim(claim), some_delay())
+                expected = {False} if ended else {False, True}
+        await settled(store)
+        assert checked_out(store) == 0
+        held = await holds(store, claim)
+        assert held in expected
+        other = await store.claim_run("r", owner="other", lease_s=0.000_001)
+        assert other is None or not held
+        token = claim.token if other is None else other.token
+
+
+async def test_a_cancelled_take_over_has_all_of_the_runs_or_none(
+    store: ResumableWorkflowStore,
+) -> None:
+    """One transaction takes over all of them, and goes on to its end in the background."""
+    names = [f"r{number}" for number in range(4)]
+    for name in names:
+        await store.create_run(run(name))
+    for _ in range(40):
+        old = [await store.claim_run(name, owner="me", lease_s=0.001) for name in names]
+        await asyncio.sleep(0.02)
+        ended = await cancelled(
+            store.claim_abandoned_runs(owner="other", lease_s=3600), some_delay()
+        )
+        await settled(store)
+        assert checked_out(store) == 0
+        kept = {await holds(store, claim._replace(lease_s=3600)) for claim in old if claim}
+        assert kept == {False} if ended else kept in ({False}, {True})
+        for name in names:
+            await store.delete_run(name)
+            await store.create_run(run(name))
+
+
+async def test_a_cancelled_fenced_write_is_whole_or_undone_and_never_after_a_take_over(
+    store: ResumableWorkflowStore,
+) -> None:
+    """What goes on in the background is as much under the fence as what is awaited."""
+    for mark in range(1, 101):
+        await store.create_run(run("r", -mark))
+        await store.upsert_step("r", step("s", -mark))
+        claim = await a_claim(store)
+        view = store.fenced(claim)
+        writes = ("create_run", "update_context", "upsert_step", "commit_step")
+        await cancelled(a_write(view, random.choice(writes), mark), some_delay())
+        await a_claim(store)
+        taken_over = await store.load_run("r")
+        await cancelled(a_write(view, random.choice(WRITES), 0), some_delay(), lost=True)
+        await settled(store)
+        assert checked_out(store) == 0
+        assert await store.load_run("r") == taken_over
+        assert taken_over is not None
+        assert check_run(taken_over.run) in {-mark, mark}
+        assert [check_step(each) in {-mark, mark} for each in taken_over.steps] == [True]
+
+
+async def test_a_cancelled_purge_stops_and_leaves_whole_runs(
+    store: ResumableWorkflowStore,
+) -> None:
+    """No further transaction begins, and a second purge goes on with the rest."""
+    for name in ("r", "kept"):
+        await store.create_run(run(name))
+    left = 0
+    for _ in range(12):
+        names = [f"r{number}" for number in range(12)]
+        await asyncio.gather(*(store.create_run(run(name)) for name in names))
+        for step_id in ("a", "b"):
+            ended = step(step_id).model_copy(update={"status": TaskStatus.COMPLETED})
+            await asyncio.gather(*(store.upsert_step(name, ended) for name in names))
+        await store.upsert_step("kept", step("s"))
+        purge = store.purge_runs(created_before=datetime.now(UTC), batch_size=2)
+        await cancelled(purge, random.choice([some_delay(), random.uniform(0, 0.1)]))
+        await settled(store)
+        assert checked_out(store) == 0
+        found = await store.list_runs(limit=1000)
+        await asyncio.sleep(0.02)  # longer than the pause between two transactions
+        assert await store.list_runs(limit=1000) == found
+        for summary in found.runs:
+            if summary.run_task_id not in {"r", "kept"}:
+                assert summary.step_counts == {TaskStatus.COMPLETED: 2}
+                left += 1
+        purged = await store.purge_runs(created_before=datetime.now(UTC))
+        assert purged == sum(summary.run_task_id != "kept" for summary in found.runs)
+        for name in names:
+            assert await store.list_steps(name) == []
+        assert len(await store.list_steps("kept")) == 1
+    assert left or isinstance(store, InMemoryWorkflowStore)  # which purges in one go
+
+
+async def test_calls_of_all_kinds_cancelled_at_once_leave_no_connection_in_use(
+    store: ResumableWorkflowStore,
+) -> None:
+    """Transactions of several statements among single ones, all competing for connections."""
+    for _ in range(10):
+        await store.create_run(run("r"))
+        await store.upsert_step("r", step("s"))
+        claim = await a_claim(store)
+        view = store.fenced(claim)
+        calls: list[Awaitable[object]] = [
+            call
+            for number in range(4)
+            for call in (
+                a_read(view, random.choice(READS)),
+                a_write(view, random.choice(WRITES[:-1]), number),
+                a_write(store, random.choice(WRITES[:-1]), number),
+                store.claim_run("r", owner=f"{number}"),
+                store.claim_abandoned_runs(owner="me"),
+                store.renew_claim(claim),
+                store.list_runs(limit=1),
+                store.purge_runs(created_before=LONG_AGO),
+            )
+        ]
+        await asyncio.gather(*(cancelled(call, some_delay()) for call in calls))
+        await settled(store)
+        assert checked_out(store) == 0
+        assert await holds(store, claim)
+        await store.release_claim(claim)
+        found = await store.load_run("r")
+        assert found is not None
+        check_run(found.run)
+        assert [check_step(each) is not None for each in found.steps] == [True]
 
 
 # -- opening and closing ---------------------------------------------------------------
