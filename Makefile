@@ -29,7 +29,8 @@ test: $(READY)  ## all tests, on memory, SQLite and a PostgreSQL of their own
 coverage: $(READY)  ## all other tests, with branch coverage of src
 	$(BIN)/python -m coverage erase
 	$(BIN)/python -m coverage run -m pytest -k 'not near_the_end_of_the_callers_stack' \
-		--ignore tests/test_claims_processes.py --ignore tests/test_demo.py
+		--ignore tests/test_claims_processes.py --ignore tests/test_processes.py \
+		--ignore tests/test_demo.py
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report
 
