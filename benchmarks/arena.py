@@ -6,7 +6,8 @@ import gc
 import os
 import random
 import sys
-from collections.abc import Iterable
+import time
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from statistics import median, quantiles
 
@@ -15,7 +16,7 @@ from .contestants import CONTESTANTS, LARGE, OURS
 from .place import Place
 from .values import KILOBYTE, Values
 
-__all__ = ["COMMITS", "COMMIT_TASKS", "MAX_TASKS", "Arena", "CellResult", "say"]
+__all__ = ["COMMITS", "COMMIT_TASKS", "MAX_TASKS", "Arena", "CellResult", "median_ms", "say"]
 
 MAX_TASKS = 64
 LARGE_SIZE = 100_000
@@ -149,6 +150,18 @@ def _large_cells(contestants: Iterable[Contestant]) -> list[Cell]:
         for tasks in (1, 16)
         if tasks in each.task_counts
     ]
+
+
+async def median_ms(call: Callable[[], Awaitable[object]], seconds: float) -> float:
+    """Call again and again for so long, at least three times; give the median of the latency."""
+    gc.collect()
+    took: list[float] = []
+    ends = time.perf_counter() + seconds
+    while time.perf_counter() < ends or len(took) < 3:
+        before = time.perf_counter()
+        await call()
+        took.append(time.perf_counter() - before)
+    return median(took) * 1e3
 
 
 def say(text: str) -> None:

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import random
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from statistics import median
 
 from workflow_store import ResumableWorkflowStore, open_store
 from workflow_store.listing import Listing
 
-from .arena import say
+from .arena import median_ms, say
 from .listing_tables import RunTable, Selection, fill_postgresql, fill_sqlite, selections
 from .place import Place
 
@@ -74,7 +71,7 @@ async def measure_listing(
             order = calls.copy()
             random.Random(round_).shuffle(order)  # noqa: S311 - no secret
             for result, call in order:
-                result.p50_ms.append(await _p50_ms(call, seconds))
+                result.p50_ms.append(await median_ms(call, seconds))
     finally:
         for store in stores:
             await store.close()
@@ -125,14 +122,3 @@ async def _checked(
     if await read() != [table.run_id(number) for number in expected]:
         raise RuntimeError(f"{selection.name}: not the runs that were asked for")
     return read
-
-
-async def _p50_ms(read: _Call, seconds: float) -> float:
-    gc.collect()
-    took: list[float] = []
-    ends = time.perf_counter() + seconds
-    while time.perf_counter() < ends or len(took) < 3:
-        before = time.perf_counter()
-        await read()
-        took.append(time.perf_counter() - before)
-    return median(took) * 1e3

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from statistics import median
 
+from .arena import median_ms
 from .contestant import Contestant
 from .contestants import CONTESTANTS, OursPostgresql, OursSqliteFull
 from .values import KILOBYTE, Values
@@ -56,8 +56,8 @@ async def measure_reads(
     for round_ in range(rounds + 1):
         shift = round_ * len(keys) // (rounds + 1)
         for key in keys[shift:] + keys[:shift]:
-            steps, read = readers[key]
-            ms = await _median_ms(read, steps, seconds)
+            _, read = readers[key]
+            ms = await median_ms(read, seconds)
             if round_ > 0:  # the first one warms up
                 results[key].ms.append(ms)
     return results
@@ -82,17 +82,6 @@ async def _fill(contestant: Contestant, run: str, steps: int, values: Values) ->
 
 def _reader(contestant: Contestant, run: str) -> Callable[[], Awaitable[int]]:
     return lambda: contestant.read(run)
-
-
-async def _median_ms(read: Callable[[], Awaitable[int]], steps: int, seconds: float) -> float:
-    gc.collect()
-    took: list[float] = []
-    ends = time.perf_counter() + seconds
-    while time.perf_counter() < ends or len(took) < 3:
-        before = time.perf_counter()
-        await read()
-        took.append(time.perf_counter() - before)
-    return median(took) * 1e3
 
 
 async def measure_stalls(open_: dict[str, Contestant], *, repeats: int) -> dict[str, float]:

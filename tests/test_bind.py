@@ -14,10 +14,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
 from conftest import until
+from engines import lossy_dumps, lossy_loads, plain, recipe
+from failing import execute, locked
+from migrating import ODD_SCHEMA
 from processes import count, orphans, query
 from test_cancellation import cancelled, settled, some_delay
-from test_failures import execute, locked, lossy_dumps, lossy_loads, plain, recipe
-from test_migrations import ODD_SCHEMA
 from workflow_store import (
     InvalidStateError,
     RunNotFoundError,

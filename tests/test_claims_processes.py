@@ -303,15 +303,16 @@ async def take_over(url: str) -> AsyncIterator[Callable[[], Awaitable[bool]]]:
         await connection.close()
 
 
-async def waits_for_a_lock(connection: asyncpg.Connection) -> bool:
-    return bool(await connection.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"))
+async def waits_for_a_lock(connection: asyncpg.Connection, *, backends: int = 1) -> bool:
+    waiting = "SELECT count(DISTINCT pid) FROM pg_locks WHERE NOT granted"
+    return bool(await connection.fetchval(waiting) == backends)
 
 
 WRITES: dict[str, Callable[[ResumableWorkflowStore], Awaitable[None]]] = {
     "create_run": lambda view: view.create_run(a_run(input="late")),
     "update_context": lambda view: view.update_context("run", "late"),
     "upsert_step": lambda view: view.upsert_step("run", a_step(result="late")),
-    "commit_step": lambda view: view.commit_step("run", a_step("late"), "late"),
+    "commit_step": lambda view: view.commit_step("run", a_step("late", result="late"), "late"),
     "delete_run": lambda view: view.delete_run("run"),
 }
 
@@ -357,7 +358,7 @@ async def test_a_run_whose_lapsed_owner_is_writing_is_not_taken_over_before_that
                 await until(lambda: waits_for_a_lock(connection))
                 assert await store.claim_abandoned_runs(owner="other") == []
                 taking = asyncio.ensure_future(store.claim_run("run", owner="other"))
-                await asyncio.sleep(0.05)
+                await until(lambda: waits_for_a_lock(connection, backends=2))
                 assert not writing.done()
                 assert not taking.done()
         finally:
@@ -366,6 +367,7 @@ async def test_a_run_whose_lapsed_owner_is_writing_is_not_taken_over_before_that
         taken = await taking
         assert taken is not None
         assert taken.token > claim.token
+        assert "late" in [step.result for step in await store.list_steps("run")]
         with pytest.raises(ClaimLostError):
             await WRITES[write](store.fenced(claim))
 

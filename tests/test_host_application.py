@@ -13,12 +13,12 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Column, Connection, ForeignKey, Integer, MetaData, Table, Text
 
 from conftest import on_server
-from test_migrations import (
+from engines import engine_of_a_host
+from migrating import (
     ODD_SCHEMA,
     OURS,
     add_rows,
     contents,
-    engine_of_a_host,
     execute,
     opened_and_migrated,
     tables,

@@ -109,3 +109,11 @@ class StoreUnavailableError(WorkflowStoreError):
 
 class StoreClosedError(WorkflowStoreError):
     """The store was used before it was opened or after it was closed."""
+
+    def __init__(
+        self,
+        message: str = (
+            "The store is not open: use it inside 'async with store:', or await store.open() first."
+        ),
+    ) -> None:
+        super().__init__(message)

@@ -35,6 +35,7 @@ from .store import (
     RunClaim,
     RunPage,
     RunSnapshot,
+    StoreView,
     WaitingStep,
     checked_claim,
 )
@@ -322,10 +323,7 @@ class InMemoryWorkflowStore(ResumableWorkflowStore):
 
     def _check_open(self) -> None:
         if not self._contents.is_open:
-            raise StoreClosedError(
-                "The store is not open: use it inside 'async with store:', or await "
-                "store.open() first."
-            )
+            raise StoreClosedError
 
     def _check_fence(self) -> None:
         """Refuse a write. Every one comes here, when its arguments are known to be good."""
@@ -371,18 +369,12 @@ class InMemoryWorkflowStore(ResumableWorkflowStore):
         return run.claim
 
 
-class _FencedView(InMemoryWorkflowStore):
+class _FencedView(StoreView, InMemoryWorkflowStore):
     """The same store, whose writes need a claim."""
 
     def __init__(self, contents: _Contents, claim: RunClaim) -> None:
         self._contents = contents
         self._claim = claim
-
-    async def open(self) -> None:
-        """Leave the store as it is."""
-
-    async def close(self) -> None:
-        """Leave the store as it is."""
 
     def _check_fence(self) -> None:
         if self._claimed(self._claim) is None:

@@ -33,6 +33,7 @@ from . import json_codec
 
 __all__ = [
     "MAX_IDENTIFIER_BYTES",
+    "TERMINAL",
     "JsonValue",
     "RunSummary",
     "TaskStatus",
@@ -66,10 +67,11 @@ class TaskStatus(StrEnum):
     @property
     def is_terminal(self) -> bool:
         """Whether the step has ended: completed, failed or canceled."""
-        return self in _TERMINAL
+        return self in TERMINAL
 
 
-_TERMINAL = frozenset({TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELED})
+TERMINAL = (TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELED)
+"""The statuses of a step that has ended."""
 
 
 # -- field rules -----------------------------------------------------------------------

@@ -26,6 +26,7 @@ __all__ = [
     "RunClaim",
     "RunPage",
     "RunSnapshot",
+    "StoreView",
     "WaitingStep",
     "WorkflowStore",
     "checked_claim",
@@ -377,6 +378,16 @@ class ResumableWorkflowStore(WorkflowStore):
             ClaimLostError: by a write, once the claim was taken over, claimed anew, released
                 or deleted; nothing was written.
         """
+
+
+class StoreView(WorkflowStore):
+    """What is open as long as the store behind it is; opening or closing it does nothing."""
+
+    async def open(self) -> None:
+        """Leave the store as it is."""
+
+    async def close(self) -> None:
+        """Leave the store as it is."""
 
 
 _MAX_TOKEN = 2**63 - 1

@@ -9,46 +9,70 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from sqlalchemy import Column
 from sqlalchemy.dialects.postgresql.asyncpg import dialect as asyncpg
 from sqlalchemy.dialects.sqlite.aiosqlite import dialect as aiosqlite
 
 from workflow_store.sql import columns
-from workflow_store.sql.compiling import Statement
+from workflow_store.sql.compiling import Read, Write
 from workflow_store.sql.dialects import POSTGRESQL, SQLITE
 from workflow_store.sql.statements import Statements
 
-COLUMNS = {
+WRITES = {
     "create_run": columns.RUN,
     "update_context": columns.CONTEXT,
     "upsert_step": columns.STEP,
     "delete_run": columns.KEY,
+    "commit_step": columns.COMMIT,
+}
+OTHERS = {
     "get_run": columns.KEY,
     "get_step": columns.STEP_KEY,
     "list_steps": columns.KEY,
     "load_run": columns.KEY,
+    "find_waiting_step": columns.WAITING,
+    "get_claim": [columns.CLAIMS.c.run_task_id, columns.CLAIMS.c.token],
+    "renew_claim": columns.RENEWAL,
+    "renew_locked_claim": columns.RENEWAL,
 }
 
 
-def recorded(of: Statements) -> dict[str, Any]:
+def every(statements: Statements) -> dict[str, tuple[Read | Write, list[Column[Any]]]]:
+    """Give all that is run on the hot path, with the columns of what it is given."""
+    return {
+        **{name: (getattr(statements.writes, name), given) for name, given in WRITES.items()},
+        **{
+            f"fenced {name}": (getattr(statements.fenced, name), [*given, *columns.FENCE])
+            for name, given in WRITES.items()
+        },
+        **{name: (getattr(statements, name), given) for name, given in OTHERS.items()},
+    }
+
+
+def recorded(statements: Statements) -> dict[str, list[Any]]:
     """Give each statement's text with the names of its parameters, in the driver's order."""
-    found: dict[str, Any] = {}
-    for name, given in COLUMNS.items():
+    found: dict[str, list[Any]] = {}
+    for name, (read_or_write, given) in every(statements).items():
+        parts: dict[str, Read]
+        if isinstance(read_or_write, Write):
+            many = read_or_write.many
+            parts = {name: read_or_write.one, f"{name}, many": () if many is None else (many,)}
+        else:
+            parts = {name: read_or_write}
         names = [column.name for column in given]
-
-        def text(statement: Statement, names: list[str] = names) -> list[Any]:
-            return [statement.sql, list(statement.arguments(names))]
-
-        statement: Any = getattr(of, name, None) or getattr(of.writes, name)
-        one = getattr(statement, "one", statement)
-        found[name] = [text(each) for each in (one if isinstance(one, tuple) else (one,))]
-        if getattr(statement, "many", None) is not None:
-            found[f"{name}, many"] = [text(statement.many)]
+        for part, texts in parts.items():
+            if texts:
+                found[part] = [[text.sql, list(text.arguments(names))] for text in texts]
     return found
 
 
-if __name__ == "__main__":
-    texts = {
-        "sqlite": recorded(Statements(SQLITE, aiosqlite(), None)),
-        "postgresql": recorded(Statements(POSTGRESQL, asyncpg(), None)),  # type: ignore[no-untyped-call]
+def present() -> dict[str, Statements]:
+    """Give the statements of this version for each database."""
+    return {
+        "sqlite": Statements(SQLITE, aiosqlite(), None),
+        "postgresql": Statements(POSTGRESQL, asyncpg(), None),  # type: ignore[no-untyped-call]
     }
-    print(json.dumps(texts, indent=1))
+
+
+if __name__ == "__main__":
+    print(json.dumps({name: recorded(each) for name, each in present().items()}, indent=1))

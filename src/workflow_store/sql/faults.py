@@ -2,10 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import URL
+
 from ..errors import StoreUnavailableError, WorkflowStoreError
 from .dialects import Fault, StoreDialect
+from .engine import masked
 
-__all__ = ["store_error"]
+__all__ = ["store_error", "translated"]
+
+
+@contextmanager
+def translated(dialect: StoreDialect, url: URL) -> Iterator[None]:
+    """Raise what fails inside as an error of this package; one that is such already stays.
+
+    Args:
+        dialect: the database's dialect.
+        url: the database, masked in the message.
+    """
+    try:
+        yield
+    except WorkflowStoreError:
+        raise
+    except Exception as error:
+        raise store_error(error, dialect, masked(url)) from error
 
 
 def store_error(error: Exception, dialect: StoreDialect, where: str) -> WorkflowStoreError:
@@ -19,8 +41,6 @@ def store_error(error: Exception, dialect: StoreDialect, where: str) -> Workflow
         dialect: the database's dialect.
         where: the database, as a masked URL.
     """
-    if isinstance(error, WorkflowStoreError):
-        return error
     fault, name, advice = dialect.diagnose(error)
     if fault in {Fault.TRANSIENT, Fault.UNAVAILABLE}:
         return StoreUnavailableError(f"{where} is not available ({name}). {advice}".rstrip())

@@ -18,7 +18,7 @@ from ..checks import (
 )
 from ..errors import ClaimLostError
 from ..listing import Listing, Place
-from ..state import TaskStatus
+from ..state import TERMINAL, TaskStatus
 from ..store import ResumableWorkflowStore, RunClaim, RunPage, WaitingStep, checked_claim
 from . import claims, rows
 from .database import Database
@@ -27,8 +27,6 @@ from .methods import RunMethods
 from .purging import Purged, purge_batch
 
 __all__ = ["FleetMethods"]
-
-_ENDED = [status.value for status in TaskStatus if status.is_terminal]
 
 _PAUSE_S = 0.01
 """Between two batches of a purge, for the writers that wait."""
@@ -80,7 +78,7 @@ class FleetMethods(RunMethods, ResumableWorkflowStore):
         database = self._opened_database()
         wait_task_id = checked_identifier(wait_task_id, name="wait_task_id")
         found = await database.read(
-            database.statements.find_waiting_step, (wait_task_id, *_ENDED), what="waiting step"
+            database.statements.find_waiting_step, (wait_task_id, *TERMINAL), what="waiting step"
         )
         if not found:
             return None

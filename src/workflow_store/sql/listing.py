@@ -45,7 +45,7 @@ async def list_runs(connection: AsyncConnection, listing: Listing) -> RunPage:
     if listing.step_status is None:
         found = await _rows(connection, query)
     else:
-        found = await _with_step_in(connection, query, listing.step_status, listing)
+        found = await _with_step_in(connection, query, listing.step_status, listing.limit)
     page = found[: listing.limit]
     counts = await _step_counts(connection, [row.run_task_id for row in page])
     runs = [RunSummary(**row._asdict(), step_counts=counts[row.run_task_id]) for row in page]
@@ -69,7 +69,7 @@ def _conditions(listing: Listing) -> list[ColumnElement[bool]]:
 
 
 async def _with_step_in(
-    connection: AsyncConnection, query: Any, status: TaskStatus, listing: Listing
+    connection: AsyncConnection, query: Any, status: TaskStatus, limit: int
 ) -> list[Any]:
     """Give the runs of a query that have a step in a status, by the way that is fast for it.
 
@@ -98,19 +98,12 @@ async def _with_step_in(
         return await _rows(connection, query.where(RunRow.run_task_id.in_(few)))
     near = query.where(has_one)
     place = tuple_(RunRow.created_at, RunRow.run_task_id)
-    last = (
-        await connection.execute(
-            select(RunRow.created_at, RunRow.run_task_id)
-            .where(*_conditions(listing))
-            .order_by(RunRow.created_at.desc(), RunRow.run_task_id.desc())
-            .offset(_NEAR)
-            .limit(1)
-        )
-    ).one_or_none()
+    furthest = query.with_only_columns(RunRow.created_at, RunRow.run_task_id)
+    last = (await connection.execute(furthest.offset(_NEAR).limit(1))).one_or_none()
     if last is not None:
         near = near.where(place >= tuple_(*last))
     found = await _rows(connection, near)
-    if last is None or len(found) > listing.limit:
+    if last is None or len(found) > limit:
         return found
     all_of_them = of_runs.distinct().cte("all_of_them").prefix_with("MATERIALIZED")
     query = query.join(all_of_them, all_of_them.c.run_task_id == RunRow.run_task_id)

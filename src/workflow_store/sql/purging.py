@@ -9,7 +9,7 @@ from sqlalchemy import delete, exists, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..listing import Place
-from ..state import TaskStatus
+from ..state import TERMINAL
 from .dialects import StoreDialect
 from .models import ClaimRow, RunRow, StepRow
 
@@ -17,7 +17,7 @@ __all__ = ["Purged", "purge_batch"]
 
 _GOES_ON = exists().where(
     StepRow.run_task_id == RunRow.run_task_id,
-    StepRow.status.not_in([status.value for status in TaskStatus if status.is_terminal]),
+    StepRow.status.not_in(TERMINAL),
 )
 
 

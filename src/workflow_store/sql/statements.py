@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from operator import itemgetter
 from typing import Any
@@ -12,9 +13,6 @@ from sqlalchemy import (
     ColumnElement,
     Dialect,
     Float,
-    Insert,
-    Select,
-    Table,
     Text,
     UpdateBase,
     bindparam,
@@ -96,16 +94,8 @@ class Statements:
     @cached_property
     def renew_claim(self) -> Write:
         """Makes claims hold for longer; where one is locked, it is not waited for."""
-        return self._renewal(together=True)
-
-    @cached_property
-    def renew_locked_claim(self) -> Write:
-        """Does the same, alone, and waits."""
-        return self._renewal(together=False)
-
-    def _renewal(self, *, together: bool) -> Write:
         dialect = self._compiler.dialect
-        given = dialect.given_rows(RENEWAL) if together else None
+        given = dialect.given_rows(RENEWAL)
         one = (
             update(CLAIMS)
             .where(*(CLAIMS.c[name] == bindparam(name) for name in ("run_task_id", "token")))
@@ -132,6 +122,11 @@ class Statements:
         key = itemgetter(0, 1)
         return Write((self._compiler.compile(RENEWAL, one),), many, key, key, returns=True)
 
+    @cached_property
+    def renew_locked_claim(self) -> Write:
+        """Does the same, alone, and waits."""
+        return replace(self.renew_claim, many=None)
+
 
 class Writes:
     """The five ways to write a run or a step; fenced, each of them needs a claim to hold."""
@@ -145,7 +140,8 @@ class Writes:
         set_context = context.values(named(CONTEXT[1:], _parameters(CONTEXT[1:])))
         # Inserts nothing where there is no run, enforced foreign keys or not. A step that is
         # there already keeps its `seq`, which is its place.
-        upsert_step = self._upsert(
+        upsert_step = upsert(
+            self._dialect,
             STEPS,
             STEP,
             select(*_parameters(STEP)).where(exists().where(_this_run()), *self._fence_holds()),
@@ -158,8 +154,11 @@ class Writes:
             RUN,
             KEY,
             [
-                self._upsert(
-                    RUNS, RUN, select(*_parameters(RUN)).where(true(), *self._fence_holds())
+                upsert(
+                    self._dialect,
+                    RUNS,
+                    RUN,
+                    select(*_parameters(RUN)).where(true(), *self._fence_holds()),
                 )
             ],
             # No lock on what is replaced, but where claims are to be locked after it.
@@ -237,16 +236,14 @@ class Writes:
             answer=places([0, *fence_places]),
         )
 
-    def _upsert(self, table: Table, columns: Sequence[Column[Any]], rows: Select[Any]) -> Insert:
-        return upsert(self._dialect, table, columns, rows)
-
     def _fence_holds(self) -> list[ColumnElement[bool]]:
+        if not self._fence:
+            return []
         return [
             exists().where(
                 CLAIMS.c.run_task_id == bindparam("fence_run"),
                 CLAIMS.c.token == bindparam("fence_token"),
             )
-            for _ in self._fence[:1]
         ]
 
 

@@ -10,12 +10,12 @@ from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from ..errors import SchemaMismatchError, StoreClosedError
-from ..store import ResumableWorkflowStore, RunClaim, WorkflowStore, checked_claim
+from ..store import ResumableWorkflowStore, RunClaim, StoreView, WorkflowStore, checked_claim
 from . import migrate as migrations
 from .database import Database, Session, attempts, to_the_end
 from .dialects import EngineOptions, complete_options
-from .engine import default_schema, dialect_of, masked, parse_url
-from .faults import store_error
+from .engine import default_schema, dialect_of, parse_url
+from .faults import translated
 from .fleet import FleetMethods
 from .methods import RunMethods
 from .views import BoundSession, FencedSession
@@ -128,17 +128,18 @@ class SqlWorkflowStore(FleetMethods):
                 await self._let_go(database.engine)
 
     async def _make_ready(self, engine: AsyncEngine) -> None:
-        try:
+        if not self._migrate:  # then nothing is made, nor another program's database changed
             if self._callers_engine is None:
-                await self._dialect.prepare(engine, self._options)
-        except Exception as error:
-            raise store_error(error, self._dialect, masked(self._url)) from error
-        try:
+                migrations.make_sure_it_is_there(self._dialect, self._url)
             await migrations.check(engine, schema=self._schema)
-        except SchemaMismatchError:
-            if not self._migrate:
-                raise
-            await migrations.upgrade(engine, schema=self._schema)
+        if self._callers_engine is None:
+            with translated(self._dialect, self._url):
+                await self._dialect.prepare(engine, self._options)
+        if self._migrate:
+            try:
+                await migrations.check(engine, schema=self._schema)
+            except SchemaMismatchError:
+                await migrations.upgrade(engine, schema=self._schema)
 
     async def _let_go(self, engine: AsyncEngine) -> None:
         if self._callers_engine is None:
@@ -149,10 +150,7 @@ class SqlWorkflowStore(FleetMethods):
 
     def _opened_database(self) -> Database:
         if self._database is None:
-            raise StoreClosedError(
-                "The store is not open: use it inside 'async with store:', or await "
-                "store.open() first."
-            )
+            raise StoreClosedError
         return self._database
 
     # -- views --------------------------------------------------------------------------
@@ -182,31 +180,19 @@ class SqlWorkflowStore(FleetMethods):
         return _BoundStore(self._opened_database, connection)
 
 
-class _BoundStore(RunMethods):
+class _BoundStore(StoreView, RunMethods):
     def __init__(self, opened: Callable[[], Database], connection: AsyncConnection) -> None:
         self._opened_database = opened
         self._connection = connection
-
-    async def open(self) -> None:
-        pass
-
-    async def close(self) -> None:
-        pass
 
     def _opened(self) -> Session:
         return BoundSession(self._opened_database(), self._connection)
 
 
-class _FencedStore(FleetMethods):
+class _FencedStore(StoreView, FleetMethods):
     def __init__(self, opened: Callable[[], Database], claim: RunClaim) -> None:
         self._opened_outside = opened
         self._claim = claim
-
-    async def open(self) -> None:
-        pass
-
-    async def close(self) -> None:
-        pass
 
     def _opened_database(self) -> Database:
         return self._opened_outside()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -14,8 +13,7 @@ from . import rows
 from .compiling import Read, Statement, Write
 from .database import Database, Session
 from .dialects import Fault
-from .engine import masked
-from .faults import store_error
+from .faults import translated
 
 __all__ = ["BoundSession", "FencedSession"]
 
@@ -63,14 +61,14 @@ class BoundSession(Session):
 
     async def read(self, read: Read, key: Sequence[Any], *, what: str = "run") -> list[Any]:
         found: list[Any] = []
-        with self._translation():
+        with translated(self.dialect, self._connection.engine.url):
             for statement in read:
                 found += (await self._execute(statement, key)).all()
         return found
 
     async def write(self, write: Write, make_row: Callable[..., Row], *given: Any) -> bool:
         row = make_row(self.dialect, *given)
-        with self._translation():
+        with translated(self.dialect, self._connection.engine.url):
             try:
                 async with self.dialect.part_of_transaction(self._connection):
                     if write.many is not None and not write.one:
@@ -83,16 +81,6 @@ class BoundSession(Session):
                     return False
                 raise
         return bool(counts[0] > 0)
-
-    @contextlib.contextmanager
-    def _translation(self) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:
-            raised = store_error(error, self.dialect, masked(self._connection.engine.url))
-            if raised is error:
-                raise
-            raise raised from error
 
     async def _execute(self, statement: Statement, values: Sequence[Any]) -> Any:
         return await self._connection.exec_driver_sql(

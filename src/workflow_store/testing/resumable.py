@@ -13,7 +13,7 @@ from .contract import WorkflowStoreContract
 from .leases import LOST, a_claim
 from .listing import ListingContract
 from .purging import PurgeContract
-from .resuming import CommitStepContract, SnapshotContract, beside
+from .resuming import CommitStepContract, SnapshotContract, beside_writes
 from .samples import a_run, a_step
 from .waiting import WaitingStepContract
 
@@ -26,19 +26,15 @@ class _Together:
     async def test_a_snapshot_never_has_half_of_a_commit(
         self, store: ResumableWorkflowStore
     ) -> None:
-        await store.create_run(a_run(context=0))
-        await store.upsert_step("run", a_step(result=0))
-
-        async def write() -> None:
-            for n in range(1, 50):
-                await store.commit_step("run", a_step(result=n), n)
+        async def write(number: int) -> None:
+            await store.commit_step("run", a_step(result=number), number)
 
         async def look() -> None:
             snapshot = await store.load_run("run")
             assert snapshot is not None
             assert [step.result for step in snapshot.steps] == [snapshot.run.context]
 
-        await beside(write(), look)
+        await beside_writes(store, write, look)
 
     async def test_a_committed_step_is_counted_waits_and_ends(
         self, store: ResumableWorkflowStore

@@ -15,7 +15,7 @@ from ..store import ResumableWorkflowStore, RunSnapshot
 from .contract import BAD_IDENTIFIERS
 from .samples import FOREIGN_VALUES, HOSTILE_IDENTIFIERS, HOSTILE_VALUES, a_run, a_step, exact
 
-__all__ = ["CommitStepContract", "SnapshotContract", "beside"]
+__all__ = ["CommitStepContract", "SnapshotContract", "beside", "beside_writes"]
 
 _LONG_AGO = datetime(2001, 1, 1, tzinfo=UTC)
 
@@ -29,6 +29,22 @@ async def beside(work: Coroutine[Any, Any, None], look: Callable[[], Awaitable[N
             await asyncio.sleep(0)
     finally:
         await working
+
+
+async def beside_writes(
+    store: ResumableWorkflowStore,
+    write: Callable[[int], Awaitable[None]],
+    look: Callable[[], Awaitable[None]],
+) -> None:
+    """Look again and again while numbers are written to a run whose step and context hold 0."""
+    await store.create_run(a_run(context=0))
+    await store.upsert_step("run", a_step(result=0))
+
+    async def write_all() -> None:
+        for number in range(1, 50):
+            await write(number)
+
+    await beside(write_all(), look)
 
 
 @pytest.mark.asyncio
@@ -126,20 +142,16 @@ class SnapshotContract:
     async def test_a_snapshot_never_has_a_step_that_is_newer_than_the_context(
         self, store: ResumableWorkflowStore
     ) -> None:
-        await store.create_run(a_run(context=0))
-        await store.upsert_step("run", a_step(result=0))
-
-        async def write() -> None:
-            for n in range(1, 50):
-                await store.update_context("run", n)
-                await store.upsert_step("run", a_step(result=n))
+        async def write(number: int) -> None:
+            await store.update_context("run", number)
+            await store.upsert_step("run", a_step(result=number))
 
         async def look() -> None:
             snapshot = await store.load_run("run")
             assert snapshot is not None
             assert snapshot.run.context - snapshot.steps[0].result in {0, 1}
 
-        await beside(write(), look)
+        await beside_writes(store, write, look)
 
     async def test_a_snapshot_of_a_bad_identifier_is_refused(
         self, store: ResumableWorkflowStore
@@ -399,12 +411,9 @@ class CommitStepContract:
         self, store: ResumableWorkflowStore
     ) -> None:
         """Of two reads, the second one is never older, whichever of both is read first."""
-        await store.create_run(a_run(context=0))
-        await store.upsert_step("run", a_step(result=0))
 
-        async def write() -> None:
-            for n in range(1, 50):
-                await store.commit_step("run", a_step(result=n), n)
+        async def write(number: int) -> None:
+            await store.commit_step("run", a_step(result=number), number)
 
         async def look() -> None:
             run, step = await store.get_run("run"), await store.get_step("run", "step")
@@ -414,7 +423,7 @@ class CommitStepContract:
             assert again is not None
             assert run.context <= step.result <= again.context
 
-        await beside(write(), look)
+        await beside_writes(store, write, look)
 
     async def test_a_cancelled_commit_is_whole_or_not_at_all_and_the_store_goes_on(
         self, store: ResumableWorkflowStore
