@@ -39,6 +39,7 @@ __all__ = [
     "decode",
     "decode_stored",
     "encode",
+    "encode_members",
     "encode_stored",
     "has_surrogate_pair",
 ]
@@ -70,6 +71,18 @@ def encode(value: Any, *, field: str) -> str:
     """
     text = _encode_fast(value)
     return _encode_exactly(value, field) if text is None else text
+
+
+def encode_members(members: dict[str, Any]) -> str:
+    """Give the JSON text of an object, each member of which is a field, as `encode` does.
+
+    All at once where that is exact, which takes two thirds of the time.
+    """
+    text = _encode_fast(members)
+    if text is not None:
+        return text
+    each = (f"{_quote(name)}:{encode(value, field=name)}" for name, value in members.items())
+    return "{" + ",".join(each) + "}"
 
 
 def encode_stored(value: Any, *, field: str) -> str:

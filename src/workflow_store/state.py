@@ -165,15 +165,17 @@ class _State(BaseModel):
         Raises:
             InvalidStateError: a field holds what is not JSON.
         """
-        members: list[str] = []
+        members = {}
         for name in type(self).model_fields:
             value = getattr(self, name)
             if value is None and name in self._left_out_if_none:
                 continue
-            if name in self._times and value is not None:
+            if type(value) is TaskStatus:
+                value = value.value
+            elif type(value) is datetime and name in self._times:
                 value = value.isoformat().replace("+00:00", "Z")
-            members.append(f'"{name}":{json_codec.encode(value, field=name)}')
-        return "{" + ",".join(members) + "}"
+            members[name] = value
+        return json_codec.encode_members(members)
 
     @classmethod
     def model_validate_json(  # type: ignore[override] # one wire form, so no options
