@@ -4,22 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import tempfile
 import threading
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import TypeAlias
 
 import asyncpg
 import pytest
 from sqlalchemy import make_url
+from sqlalchemy.ext.asyncio import AsyncEngine
 
+from engines import engine_of_a_host
 from processes import Start, programs
 from workflow_store import InMemoryWorkflowStore, SqlWorkflowStore, WorkflowStore
 from workflow_store.sql import migrate
 
+pytest.register_assert_rewrite("failing")
+
 PATIENCE_S = 60.0
 """For what is awaited and must come: a bound against a hang, never a measure of speed."""
+
+Target: TypeAlias = str | AsyncEngine
+
+collect_ignore_glob = [] if shutil.which("chromium") else ["browser/*"]
 
 BACKENDS = ("memory", "sqlite-file", "sqlite-memory", "postgresql")
 
@@ -112,6 +122,17 @@ def empty_url(request: pytest.FixtureRequest) -> str:
     """Each database, with nothing in it."""
     name = "sqlite_url" if request.param == "sqlite" else "empty_postgres_url"
     return str(request.getfixturevalue(name))
+
+
+@pytest.fixture(params=["url", "engine"])
+async def target(request: pytest.FixtureRequest, empty_url: str) -> AsyncIterator[Target]:
+    """Each way of naming an empty database."""
+    if request.param == "url":
+        yield empty_url
+        return
+    options = {"isolation_level": "AUTOCOMMIT"} if request.param == "autocommit-engine" else {}
+    async with engine_of_a_host(empty_url, **options) as engine:
+        yield engine
 
 
 @pytest.fixture(params=BACKENDS)

@@ -27,7 +27,7 @@ from sqlalchemy.schema import SchemaItem
 from ..errors import InvalidStateError, SchemaMismatchError, StoreUnavailableError
 from .dialects import StoreDialect, complete_options
 from .engine import default_schema, default_url, dialect_of, masked, parse_url
-from .faults import store_error
+from .faults import translated
 from .models import REVISION, VERSION_TABLE, Base
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ async def upgrade(
     *,
     schema: str | None = None,
     lock_timeout_s: float = LOCK_TIMEOUT_S,
-) -> None:
+) -> str | None:
     """Bring a database to a newer revision; where it is there already, do nothing.
 
     Args:
@@ -66,13 +66,16 @@ async def upgrade(
         schema: the PostgreSQL schema of the tables; it is created where it is missing.
         lock_timeout_s: seconds to wait for another migration, and for a table's lock.
 
+    Returns:
+        The revision that the database was at; None where it had none.
+
     Raises:
         SchemaMismatchError: the database is at a revision that this version does not know.
         StoreUnavailableError: the database cannot be reached, or the lock stayed taken.
         InvalidStateError: there is no such revision.
         ValueError: the URL is not supported.
     """
-    await _migrate("upgrade", url_or_engine, revision, schema, lock_timeout_s)
+    return await _migrate("upgrade", url_or_engine, revision, schema, lock_timeout_s)
 
 
 async def downgrade(
@@ -81,12 +84,12 @@ async def downgrade(
     *,
     schema: str | None = None,
     lock_timeout_s: float = LOCK_TIMEOUT_S,
-) -> None:
+) -> str | None:
     """Bring a database back to an older revision; `"base"` drops the tables with all runs.
 
-    Arguments and errors are those of `upgrade`.
+    Arguments, what is returned and errors are those of `upgrade`.
     """
-    await _migrate("downgrade", url_or_engine, revision, schema, lock_timeout_s)
+    return await _migrate("downgrade", url_or_engine, revision, schema, lock_timeout_s)
 
 
 async def current(
@@ -95,11 +98,11 @@ async def current(
     """Tell the revision of a database, None where it has none.
 
     Raises:
-        StoreUnavailableError: the database cannot be reached.
+        StoreUnavailableError: the database cannot be reached, or there is no such file.
         ValueError: the URL is not supported.
     """
     async with _connect(url_or_engine) as (connection, dialect, _):
-        return await connection.run_sync(_read_revision, _schema(dialect, schema))
+        return await connection.run_sync(read_revision, _schema(dialect, schema))
 
 
 async def check(
@@ -109,11 +112,11 @@ async def check(
 
     Raises:
         SchemaMismatchError: it is not; the message gives the command that mends it.
-        StoreUnavailableError: the database cannot be reached.
+        StoreUnavailableError: the database cannot be reached, or there is no such file.
         ValueError: the URL is not supported.
     """
     async with _connect(url_or_engine) as (connection, dialect, where):
-        found = await connection.run_sync(_read_revision, _schema(dialect, schema))
+        found = await connection.run_sync(read_revision, _schema(dialect, schema))
     if found != REVISION:
         raise _mismatch(found, where, schema)
 
@@ -210,7 +213,7 @@ async def locked_connection(
 ) -> AsyncIterator[AsyncConnection]:
     """Give a connection on which no other migration of these tables runs meanwhile."""
     async with (
-        _connect(url_or_engine) as (connection, dialect, _),
+        _connect(url_or_engine, creates=True) as (connection, dialect, _),
         dialect.migration_lock(connection, schema, lock_timeout_s),
     ):
         yield connection
@@ -225,7 +228,7 @@ async def _migrate(
     revision: str,
     schema: str | None,
     lock_timeout_s: float,
-) -> None:
+) -> str | None:
     from alembic import command
     from alembic.script import ScriptDirectory
     from alembic.util import CommandError
@@ -233,13 +236,14 @@ async def _migrate(
     _check_form(revision, parts=1)
     if not 0 <= lock_timeout_s <= _LONGEST_S:
         raise InvalidStateError(f"lock_timeout_s: {lock_timeout_s!r} is not 0 to {_LONGEST_S:g}")
-    async with _connect(url_or_engine) as (connection, dialect, where):
+    creates = direction == "upgrade"
+    async with _connect(url_or_engine, creates=creates) as (connection, dialect, where):
         schema = _schema(dialect, schema)
 
-        def run(sync_connection: Connection) -> None:
-            found = _read_revision(sync_connection, schema)
+        def run(sync_connection: Connection) -> str | None:
+            found = read_revision(sync_connection, schema)
             if found is None and revision == "base":
-                return  # Alembic would first make its version table
+                return None  # Alembic would first make its version table
             config = _config(url=sync_connection.engine.url, schema=schema)
             config.attributes["connection"] = sync_connection
             try:
@@ -254,13 +258,14 @@ async def _migrate(
                     f"revision: cannot {direction} {where} from {found or 'base'} to "
                     f"{revision!r}, there is no such revision on that way"
                 ) from error
+            return found
 
         async with (
             dialect.migration_lock(connection, schema, lock_timeout_s),
             # Inside, so that whoever waits for a database keeps no other one waiting.
             _alembic_alone(lock_timeout_s),
         ):
-            await connection.run_sync(run)
+            return await connection.run_sync(run)
 
 
 _ALEMBIC = threading.Lock()
@@ -289,7 +294,7 @@ async def _alembic_alone(timeout_s: float) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def _connect(
-    url_or_engine: str | URL | AsyncEngine | None,
+    url_or_engine: str | URL | AsyncEngine | None, *, creates: bool = False
 ) -> AsyncIterator[tuple[AsyncConnection, StoreDialect, str]]:
     """Give a connection, its dialect and its masked URL; translate what fails inside."""
     if isinstance(url_or_engine, AsyncEngine):
@@ -297,16 +302,14 @@ async def _connect(
         url = engine.url
     else:
         dialect, url = parse_url(url_or_engine or default_url())
-        engine = dialect.create_engine(url, complete_options({}))
-    where = masked(url)
+        if not creates:
+            make_sure_it_is_there(dialect, url)
+        # A pooler in transaction mode may lie between.
+        engine = dialect.create_engine(url, complete_options({"transaction_pooler": True}))
     try:
-        async with engine.connect() as connection:
-            yield connection, dialect, where
-    except Exception as error:
-        raised = store_error(error, dialect, where)
-        if raised is error:
-            raise
-        raise raised from error
+        with translated(dialect, url):
+            async with engine.connect() as connection:
+                yield connection, dialect, masked(url)
     finally:
         if engine is not url_or_engine:
             await engine.dispose()
@@ -324,7 +327,7 @@ def _schema(dialect: StoreDialect, schema: str | None) -> str | None:
     return schema if dialect.supports_schema else None
 
 
-def _read_revision(connection: Connection, schema: str | None) -> str | None:
+def read_revision(connection: Connection, schema: str | None) -> str | None:
     if not inspect(connection).has_table(VERSION_TABLE, schema=schema):
         return None
     versions = table(VERSION_TABLE, column("version_num"), schema=schema)
@@ -332,7 +335,8 @@ def _read_revision(connection: Connection, schema: str | None) -> str | None:
 
 
 def _mismatch(found: str | None, where: str, schema: str | None) -> SchemaMismatchError:
-    option = f" -x {shlex.quote(f'schema={schema}')}" if schema else ""
+    option = f" --schema {shlex.quote(schema)}" if schema else ""
+    x_option = f" -x {shlex.quote(f'schema={schema}')}" if schema else ""
     if found is None:
         state = "has no tables of a workflow store"
     elif found > REVISION:
@@ -346,11 +350,23 @@ def _mismatch(found: str | None, where: str, schema: str | None) -> SchemaMismat
     else:
         state = f"is at revision {found}, and this version of workflow-store needs {REVISION}"
     return SchemaMismatchError(
-        f"{where} {state}. Bring it up to date with `alembic{option} upgrade head`, or open "
-        "the store with migrate=True.",
+        f"{where} {state}. Bring it up to date with `workflow-store migrate{option}` or "
+        f"`alembic{x_option} upgrade head`, or open the store with migrate=True.",
         found=found,
         expected=REVISION,
     )
+
+
+def make_sure_it_is_there(dialect: StoreDialect, url: URL) -> None:
+    """Refuse a database that connecting would make, which a typo in its path should not.
+
+    Raises:
+        StoreUnavailableError: it is not there.
+    """
+    if dialect.is_missing(url):
+        raise StoreUnavailableError(
+            f"{masked(url)} is not there: check the path, or make it with `workflow-store migrate`."
+        )
 
 
 def altered_tables(engine: AsyncEngine) -> SchemaMismatchError:

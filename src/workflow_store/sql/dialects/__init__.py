@@ -5,6 +5,7 @@ database they ask of a `StoreDialect`.
 """
 
 from .base import Call, Diagnosis, Fault, StoreDialect
+from .health import Check, Finding, Subject, Told, Verdict, bad, duration, good, warning
 from .options import EngineOptions, complete_options
 from .postgresql import POSTGRESQL
 from .sqlite import SQLITE
@@ -14,13 +15,22 @@ __all__ = [
     "POSTGRESQL",
     "SQLITE",
     "Call",
+    "Check",
     "Diagnosis",
     "EngineOptions",
     "Fault",
+    "Finding",
     "Identifier",
     "JsonText",
     "Sequence",
     "StoreDialect",
+    "Subject",
+    "Told",
     "UtcDateTime",
+    "Verdict",
+    "bad",
     "complete_options",
+    "duration",
+    "good",
+    "warning",
 ]

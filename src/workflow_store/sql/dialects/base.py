@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import enum
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, ClassVar, NamedTuple
 
@@ -13,6 +13,7 @@ from sqlalchemy import URL, Column, ColumnElement, FromClause, Table, exc
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from .health import Check
 from .options import EngineOptions
 
 __all__ = [
@@ -71,6 +72,10 @@ class StoreDialect(ABC):
     @abstractmethod
     def create_engine(self, url: URL, options: EngineOptions) -> AsyncEngine:
         """Make the store's own engine."""
+
+    @abstractmethod
+    def is_missing(self, url: URL) -> bool:
+        """Tell whether connecting would make the database, which is not there yet."""
 
     @abstractmethod
     async def prepare(self, engine: AsyncEngine, options: EngineOptions) -> None:
@@ -168,6 +173,23 @@ class StoreDialect(ABC):
 
         Raises:
             StoreUnavailableError: another one holds the lock for longer than the timeout.
+        """
+
+    # -- examinations -------------------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def checks(self) -> Mapping[str, Check]:
+        """What can be well or not with this kind of database alone, by name."""
+
+    @abstractmethod
+    def bounded_read(
+        self, connection: AsyncConnection, limit_s: float
+    ) -> contextlib.AbstractAsyncContextManager[None]:
+        """Read for as long as the block runs: nothing is written, and it takes not too long.
+
+        Raises:
+            TimeoutError: a statement took longer than the limit.
         """
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +39,9 @@ from .base import (
     causes,
     diagnose_by_type,
 )
+from .health import Check
 from .options import EngineOptions
+from .postgresql_health import CHECKS
 from .types import JsonText, UtcDateTime
 
 if TYPE_CHECKING:
@@ -106,6 +108,9 @@ class _Postgresql(StoreDialect):
                 raise exc.DisconnectionError from error  # the pool then connects anew
 
         return engine
+
+    def is_missing(self, url: URL) -> bool:
+        return False
 
     async def prepare(self, engine: AsyncEngine, options: EngineOptions) -> None:
         pass
@@ -231,6 +236,34 @@ class _Postgresql(StoreDialect):
             await connection.execute(set_timeout, {"value": before})
             await connection.execute(give, key)
             await connection.commit()
+
+    @property
+    def checks(self) -> Mapping[str, Check]:
+        return CHECKS
+
+    @contextlib.asynccontextmanager
+    async def bounded_read(
+        self, connection: AsyncConnection, limit_s: float
+    ) -> AsyncIterator[None]:
+        await connection.execution_options(postgresql_readonly=True)
+        try:
+            # For a server that does not answer at all; there may be several statements.
+            async with asyncio.timeout(6 * limit_s) as silence:
+                await self.begin(connection, {"statement_timeout_s": limit_s}, writes=False)
+                yield
+        except exc.DBAPIError as error:
+            if self.diagnose(error).name == "SQLSTATE 57014":  # query_canceled
+                raise TimeoutError from error
+            raise
+        except TimeoutError as error:
+            if silence.expired():
+                raise StoreUnavailableError(
+                    f"The server did not answer for {6 * limit_s:g} seconds: check its load and "
+                    "the network."
+                ) from error
+            raise
+        finally:
+            await connection.rollback()
 
 
 def _transaction(

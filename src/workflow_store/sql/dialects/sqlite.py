@@ -8,6 +8,7 @@ import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import (
@@ -36,7 +37,9 @@ from .base import (
     causes,
     diagnose_by_type,
 )
+from .health import Check
 from .options import EngineOptions
+from .sqlite_health import CHECKS, bounded_read
 from .types import UtcDateTime
 
 if TYPE_CHECKING:
@@ -88,6 +91,11 @@ class _Sqlite(StoreDialect):
             cursor.close()
 
         return engine
+
+    def is_missing(self, url: URL) -> bool:
+        # The driver's own `file:…?mode=` says by itself what is to be made.
+        path = url.database or ""
+        return not (self._is_in_memory(url) or path.startswith("file:") or Path(path).exists())
 
     async def prepare(self, engine: AsyncEngine, options: EngineOptions) -> None:
         if self._is_in_memory(engine.url):
@@ -247,6 +255,15 @@ class _Sqlite(StoreDialect):
         finally:
             await connection.rollback()
             await connection.exec_driver_sql(f"PRAGMA busy_timeout={waits_ms}")
+
+    @property
+    def checks(self) -> Mapping[str, Check]:
+        return CHECKS
+
+    def bounded_read(
+        self, connection: AsyncConnection, limit_s: float
+    ) -> contextlib.AbstractAsyncContextManager[None]:
+        return bounded_read(connection, limit_s)
 
     @staticmethod
     def _is_in_memory(url: URL) -> bool:
