@@ -1,0 +1,66 @@
+"""Whatever fails, the user sees one message and an exit code, never a traceback or a password."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from ..errors import InvalidStateError, StoreUnavailableError, WorkflowStoreError
+from .pictures.visible import visible
+from .running import Exit, say
+
+__all__ = ["Commands"]
+
+_UsageError: Any = typer.BadParameter.__base__
+"""Typer has it under no name of its own."""
+
+_SECRETS = re.compile(r"(?<=://).*(?=@)|(?<=password=)[^&\s)']*", re.DOTALL)
+
+
+class Commands(TyperGroup):
+    """The commands, and what is made of their failures."""
+
+    def main(self, *args: Any, **options: Any) -> Any:
+        """Run a command; where it fails, say so in one message and end.
+
+        An error of no kind that is foreseen is named by its type alone, since its text may
+        quote a value. WORKFLOW_STORE_TRACEBACK=1 shows all of it.
+        """
+        try:
+            return super().main(*args, **options)
+        except Exception as error:
+            if os.environ.get("WORKFLOW_STORE_TRACEBACK"):
+                raise
+            message, code = _told(error)
+            say(message)
+            sys.exit(code)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command; what is quoted of wrong arguments may be a URL or worse."""
+        try:
+            return super().invoke(ctx)
+        except _UsageError as error:
+            error.message = visible(_SECRETS.sub("***", error.message), lines=True)
+            raise
+
+
+def _told(error: Exception) -> tuple[str, Exit]:
+    if isinstance(error, StoreUnavailableError):
+        return str(error), Exit.UNREACHABLE
+    if isinstance(error, InvalidStateError) or type(error) is ValueError:
+        return str(error), Exit.USAGE
+    if isinstance(error, WorkflowStoreError):
+        return str(error), Exit.NO
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror}.", Exit.NO
+    return (
+        f"Unexpected {type(error).__name__}: this is a fault of workflow-store. "
+        "WORKFLOW_STORE_TRACEBACK=1 shows where; mind that it may show values.",
+        Exit.NO,
+    )

@@ -1,0 +1,56 @@
+"""Drawing on the terminal: colours and progress only where there is one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console, RenderableType
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+__all__ = ["Advance", "draw", "progress"]
+
+Advance = Callable[[int], None]
+
+_WIDTH_OF_PIPE = 120
+
+
+def draw(picture: RenderableType) -> None:
+    """Draw on standard output; into a pipe, as wide as a wide terminal and without colours."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=_WIDTH_OF_PIPE)
+    console.print(picture)
+
+
+@contextmanager
+def progress(what: str, *, total: int | None = None) -> Iterator[Advance]:
+    """Show how far something is, on standard error where that is a terminal.
+
+    Yields:
+        A function that is told how many more are done.
+    """
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda _: None
+        return
+    with Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    ) as shown:
+        task = shown.add_task(what, total=total)
+        yield lambda done: shown.advance(task, done)
