@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BENCH := .venv-bench
 BIN := $(VENV)/bin
+JOBS ?= 4  # test processes at once; most tests wait for a database
+PYTEST = -m pytest --numprocesses $(JOBS) --dist worksteal
 READY := $(VENV)/.ready
 
 .PHONY: help demo test coverage check bench format clean
@@ -22,13 +24,13 @@ demo: $(READY)  ## crash workflows half-way and resume them; URL=postgresql://â€
 	$(BIN)/python examples/payment.py $(if $(URL),--url '$(URL)')
 
 test: $(READY)  ## all tests, on memory, SQLite and a PostgreSQL of their own
-	$(BIN)/python -m pytest
+	$(BIN)/python $(PYTEST)
 
 # Left out: what leaves the store no stack to spare leaves none for the tracer; and what is
 # about whole processes, which is slow and reaches nothing that the other tests do not.
 coverage: $(READY)  ## all other tests, with branch coverage of src
 	$(BIN)/python -m coverage erase
-	$(BIN)/python -m coverage run -m pytest -k 'not near_the_end_of_the_callers_stack' \
+	$(BIN)/python -m coverage run $(PYTEST) -k 'not near_the_end_of_the_callers_stack' \
 		--ignore tests/test_claims_processes.py --ignore tests/test_processes.py \
 		--ignore tests/test_demo.py
 	$(BIN)/python -m coverage combine --quiet
