@@ -19,10 +19,15 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from engines import engine_of_a_host
 from processes import Start, programs
-from workflow_store import InMemoryWorkflowStore, SqlWorkflowStore, WorkflowStore
+from workflow_store import (
+    InMemoryWorkflowStore,
+    SqlWorkflowStore,
+    WorkflowStore,
+    open_store,
+)
 from workflow_store.sql import migrate
 
-pytest.register_assert_rewrite("failing")
+pytest.register_assert_rewrite("examining", "failing")
 
 PATIENCE_S = 60.0
 """For what is awaited and must come: a bound against a hang, never a measure of speed."""
@@ -133,6 +138,28 @@ async def target(request: pytest.FixtureRequest, empty_url: str) -> AsyncIterato
     options = {"isolation_level": "AUTOCOMMIT"} if request.param == "autocommit-engine" else {}
     async with engine_of_a_host(empty_url, **options) as engine:
         yield engine
+
+
+@pytest.fixture
+async def url(empty_url: str) -> str:
+    """Each database, migrated, and on SQLite opened by a store once."""
+    await migrate.upgrade(empty_url)
+    async with open_store(empty_url):
+        return empty_url
+
+
+@pytest.fixture
+async def file_url(sqlite_url: str) -> str:
+    """A SQLite file that a store made."""
+    async with open_store(sqlite_url):
+        return sqlite_url
+
+
+@pytest.fixture
+async def server_url(empty_postgres_url: str) -> str:
+    """A PostgreSQL database of this test's own, with our tables."""
+    await migrate.upgrade(empty_postgres_url)
+    return empty_postgres_url
 
 
 @pytest.fixture(params=BACKENDS)

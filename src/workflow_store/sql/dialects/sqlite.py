@@ -93,9 +93,9 @@ class _Sqlite(StoreDialect):
         return engine
 
     def is_missing(self, url: URL) -> bool:
-        # The driver's own `file:…?mode=` says by itself what is to be made.
-        path = url.database or ""
-        return not (self._is_in_memory(url) or path.startswith("file:") or Path(path).exists())
+        if self._is_in_memory(url) or "mode" in url.query:  # which says what is to be made
+            return False
+        return not Path((url.database or "").removeprefix("file:")).exists()
 
     async def prepare(self, engine: AsyncEngine, options: EngineOptions) -> None:
         if self._is_in_memory(engine.url):
