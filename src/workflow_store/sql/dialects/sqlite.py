@@ -74,6 +74,7 @@ class _Sqlite(StoreDialect):
             pool_reset_on_return=None,
             pool_timeout=options["pool_timeout_s"],
             connect_args={
+                "async_creator_fn": _connected,
                 "timeout": options["busy_timeout_s"],
                 # sqlite3 would begin transactions by itself, and as reads.
                 "isolation_level": None,
@@ -268,6 +269,23 @@ class _Sqlite(StoreDialect):
     @staticmethod
     def _is_in_memory(url: URL) -> bool:
         return url.database in {None, "", ":memory:"}
+
+
+async def _connected(*arguments: Any, **keywords: Any) -> aiosqlite.Connection:
+    """Connect; where that fails, leave no thread behind.
+
+    It would complain, with a traceback, where the event loop is closed before it has ended.
+    """
+    import aiosqlite
+
+    connection = aiosqlite.connect(*arguments, **keywords)
+    thread = connection._thread  # noqa: SLF001 - it has no other name
+    thread.daemon = True  # as SQLAlchemy has it
+    try:
+        return await connection
+    except BaseException:
+        await asyncio.to_thread(thread.join)
+        raise
 
 
 def _switch_to_wal(arguments: Sequence[Any], keywords: Mapping[str, Any], timeout_s: float) -> str:
