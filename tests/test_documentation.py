@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from commands import assert_understood, commands
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -20,6 +22,13 @@ BLOCKS = {
             r"^```python\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
         )
     )
+}
+
+COMMAND_LINES = {
+    f"{page.stem}: {line}": line
+    for page in PAGES
+    for line in re.findall(r"(?:^|\| )(workflow-store .*)", page.read_text("utf-8"), re.MULTILINE)
+    if not line.endswith("|")  # a row of a table
 }
 
 
@@ -50,3 +59,23 @@ def test_the_readme_names_every_target_and_option_as_it_is() -> None:
         assert f"\n{target}:" in makefile
     for option in EngineOptions.__annotations__:
         assert option in README
+
+
+@pytest.mark.parametrize("name", COMMAND_LINES)
+def test_each_command_line_is_one_that_the_command_takes(name: str) -> None:
+    """It names a command, options and arguments as they are."""
+    assert_understood(COMMAND_LINES[name])
+
+
+def test_the_guide_names_every_command() -> None:
+    """None is left to be found by chance."""
+    shown = " ".join(COMMAND_LINES.values())
+    for name in commands():
+        assert f"workflow-store {name}" in shown
+
+
+def test_each_picture_is_there() -> None:
+    """Those that a page shows."""
+    for page in PAGES:
+        for target in re.findall(r"!\[[^]]*\]\(([^)]+)\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).is_file(), target

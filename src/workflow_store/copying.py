@@ -147,7 +147,7 @@ async def copy_runs(
 
     Walks over both stores until a walk finds nothing to write, at most five times: what
     was written at the source meanwhile is found by the next walk, and the last one is the
-    proof. Stopped at any moment, it leaves whole runs and at most 32 that lack steps; a
+    proof. Stopped at any moment, it leaves whole runs and at most 64 that lack steps; a
     second call goes on. It never deletes a run that the source lacks, nor writes to one that is
     newer at the destination.
 

@@ -17,7 +17,7 @@ from ..copying import Outcome, put_run, summaries
 from ..errors import InvalidStateError
 from ..store import ResumableWorkflowStore
 from .options import Schema, Url
-from .running import Exit, emit, name_of, opened, refuse, say
+from .running import Exit, emit, name_of, opened, refuse, say, to_terminal
 from .terminal import progress
 
 __all__ = ["export", "import_"]
@@ -43,7 +43,7 @@ def export(
     async def work() -> int:
         count = 0
         async with opened(url, schema) as store:
-            with progress("Exporting") as advance:
+            with progress("Exporting", hidden=to_terminal()) as advance:
                 async for each in _ids(store, run_task_id):
                     snapshot = await store.load_run(each)
                     if snapshot is not None:  # deleted since it was listed

@@ -16,7 +16,7 @@ from ..sql.engine import default_url, masked, parse_url
 from ..store import ResumableWorkflowStore
 from .pictures.visible import visible
 
-__all__ = ["Exit", "emit", "name_of", "opened", "refuse", "refuse_memory", "say"]
+__all__ = ["Exit", "emit", "name_of", "opened", "refuse", "refuse_memory", "say", "to_terminal"]
 
 _MEMORY = "memory:"
 _IN_MEMORY = {"memory://", "sqlite://", "sqlite:///", "sqlite:///%3Amemory%3A"}
@@ -47,11 +47,16 @@ def emit(line: str) -> None:
 
     A terminal may act on characters that JSON lets stand, so they are escaped there, as JSON can.
     """
-    if sys.stdout is not None and sys.stdout.isatty():
+    if to_terminal():
         line = "".join(
             char if char.isprintable() or char == "\n" else json.dumps(char)[1:-1] for char in line
         )
     typer.echo(line.encode())
+
+
+def to_terminal() -> bool:
+    """Tell whether the data goes to a terminal."""
+    return sys.stdout is not None and sys.stdout.isatty()  # None where it is closed
 
 
 def name_of(url: str | None) -> str:

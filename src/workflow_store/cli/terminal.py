@@ -32,14 +32,19 @@ def draw(picture: RenderableType) -> None:
 
 
 @contextmanager
-def progress(what: str, *, total: int | None = None) -> Iterator[Advance]:
+def progress(what: str, *, total: int | None = None, hidden: bool = False) -> Iterator[Advance]:
     """Show how far something is, on standard error where that is a terminal.
+
+    Args:
+        what: what goes on.
+        total: how many there are, where it is known.
+        hidden: show nothing, as where data goes to the same terminal.
 
     Yields:
         A function that is told how many more are done.
     """
     console = Console(stderr=True)
-    if not console.is_terminal:
+    if hidden or not console.is_terminal:
         yield lambda _: None
         return
     with Progress(
