@@ -5,6 +5,7 @@ import tomllib
 from pathlib import Path
 
 project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
-for requirement in project["dependencies"] + project["optional-dependencies"]["cli"]:
+extras = project["optional-dependencies"]
+for requirement in project["dependencies"] + extras["cli"] + extras["telemetry"]:
     name, version = re.match(r"([\w-]+)>=([\w.]+)", requirement).groups()
     print(f"{name}=={version}")

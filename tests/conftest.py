@@ -18,6 +18,7 @@ from sqlalchemy import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from engines import engine_of_a_host
+from hearing import Listener, listening
 from processes import Start, programs
 from workflow_store import (
     InMemoryWorkflowStore,
@@ -34,7 +35,12 @@ PATIENCE_S = 60.0
 
 Target: TypeAlias = str | AsyncEngine
 
-collect_ignore_glob = [] if shutil.which("chromium") else ["browser/*"]
+# What needs a program that a plain machine lacks; .ci/run installs it.
+collect_ignore_glob = [
+    tests
+    for program, tests in {"chromium": "browser/*", "pgbouncer": "servers/*"}.items()
+    if shutil.which(program) is None
+]
 
 BACKENDS = ("memory", "sqlite-file", "sqlite-memory", "postgresql")
 
@@ -186,6 +192,15 @@ async def start() -> AsyncIterator[Start]:
     """Start one of the programs; those that still run are ended with the test."""
     async with programs() as start:
         yield start
+
+
+@pytest.fixture
+def listener(monkeypatch: pytest.MonkeyPatch) -> Iterator[Listener]:
+    """Whoever listens by OpenTelemetry to the stores that the test opens."""
+    listener = Listener()
+    listening(monkeypatch, listener)
+    yield listener
+    listener.close()
 
 
 def checked_out(store: WorkflowStore) -> int:

@@ -143,6 +143,35 @@ async def locked(url: str, tables: str = "runs, steps") -> AsyncIterator[int]:
             await connection.close()
 
 
+_REFUSES = {
+    "sqlite": (
+        "CREATE TRIGGER refuse BEFORE INSERT ON steps WHEN new.step_id = 'refused' "
+        "BEGIN SELECT RAISE(ABORT, 'refused'); END",
+    ),
+    "postgresql": (
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+        "IF new.step_id = 'refused' THEN RAISE EXCEPTION 'refused %', new.result; END IF; "
+        "RETURN new; END $$",
+        "CREATE TRIGGER refuse BEFORE INSERT ON steps FOR EACH ROW EXECUTE FUNCTION refuse()",
+    ),
+}
+_REFUSES_NO_MORE = {
+    "sqlite": ("DROP TRIGGER refuse",),
+    "postgresql": ("DROP TRIGGER refuse ON steps", "DROP FUNCTION refuse"),
+}
+
+
+@contextlib.asynccontextmanager
+async def refusing(url: str) -> AsyncIterator[None]:
+    """Have the database refuse any step that is called `refused`, as it does a bad row."""
+    kind = make_url(url).get_backend_name()
+    await execute(url, *_REFUSES[kind])
+    try:
+        yield
+    finally:
+        await execute(url, *_REFUSES_NO_MORE[kind])
+
+
 async def sessions(url: str, *, that: str = "true") -> list[int]:
     connection = await asyncpg.connect(url)
     try:

@@ -8,12 +8,14 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Hashable, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 from sqlalchemy import make_url
 
+from failing import refusing
 from workflow_store import (
     RunNotFoundError,
     SqlWorkflowStore,
@@ -39,7 +41,9 @@ class Recorder:
         self.may_commit.set()
         self.writer = GroupCommit(self.commit, fails_alone=lambda e: isinstance(e, KeyError))
 
-    async def commit(self, statement: str, rows: list[Sequence[Any]]) -> list[bool]:
+    async def commit(
+        self, statement: str, rows: list[Sequence[Any]], notes: list[Any]
+    ) -> list[bool]:
         self.batches.append((statement, rows))
         await self.may_commit.wait()
         if any(row[0] == "bad" for row in rows):
@@ -163,6 +167,21 @@ async def test_statements_take_turns() -> None:
     assert [name for name, _ in recorder.batches] == ["step", "step", "context"]
 
 
+async def test_what_a_caller_has_in_its_context_is_not_there_in_the_shared_transaction() -> None:
+    """A request's id or a tenant's name of one caller does not pass to the others' rows."""
+    tenant: ContextVar[str] = ContextVar("tenant", default="nobody's")
+    seen: list[str] = []
+
+    async def commit(_: str, rows: list[Sequence[Any]], notes: list[Any]) -> list[Any]:
+        seen.append(tenant.get())
+        return [*notes]
+
+    group: GroupCommit[str] = GroupCommit(commit, fails_alone=lambda _: False)
+    tenant.set("the first caller's")
+    assert await group.write("step", "a", ("a",), 1, "note") == "note"
+    assert seen == ["nobody's"]
+
+
 async def test_draining_waits_for_everything_that_was_written() -> None:
     """Also for what is not begun yet."""
     recorder = Recorder()
@@ -196,51 +215,18 @@ def test_the_end_of_the_event_loop_leaves_nobody_waiting() -> None:
 # -- on the databases ------------------------------------------------------------------
 
 
-async def _execute(url: str, sql: str) -> None:
-    if url.startswith("sqlite"):
-        with sqlite3.connect(str(make_url(url).database)) as connection:
-            connection.executescript(sql)
-        connection.close()
-    else:
-        server = await asyncpg.connect(url)
-        await server.execute(sql)
-        await server.close()
-
-
-REFUSE_ONE = {
-    "sqlite": """
-        CREATE TRIGGER refuse BEFORE INSERT ON steps WHEN new.step_id = 'refused'
-        BEGIN SELECT RAISE(ABORT, 'refused'); END;
-    """,
-    "postgresql": """
-        CREATE FUNCTION pg_temp_refuse() RETURNS trigger LANGUAGE plpgsql AS $$
-        BEGIN IF new.step_id = 'refused' THEN RAISE EXCEPTION 'refused'; END IF; RETURN new; END $$;
-        CREATE TRIGGER refuse BEFORE INSERT ON steps
-        FOR EACH ROW EXECUTE FUNCTION pg_temp_refuse();
-    """,
-}
-REFUSE_NONE = {
-    "sqlite": "DROP TRIGGER refuse",
-    "postgresql": "DROP TRIGGER refuse ON steps; DROP FUNCTION pg_temp_refuse()",
-}
-
-
 async def test_a_row_that_the_database_refuses_fails_its_own_caller_only(
     database_url: str,
 ) -> None:
     """Fifty neighbours in the same transaction are written."""
-    kind = make_url(database_url).get_backend_name()
     async with open_store(database_url) as store:
         await store.create_run(a_run())
-        await _execute(database_url, REFUSE_ONE[kind])
-        try:
+        async with refusing(database_url):
             names = [f"{n}" for n in range(25)] + ["refused"] + [f"{n}" for n in range(25, 50)]
             outcomes = await asyncio.gather(
                 *(store.upsert_step("run", a_step(name)) for name in names),
                 return_exceptions=True,
             )
-        finally:
-            await _execute(database_url, REFUSE_NONE[kind])
         failed = [name for name, o in zip(names, outcomes, strict=True) if o is not None]
         assert failed == ["refused"]
         assert type(outcomes[25]) is WorkflowStoreError

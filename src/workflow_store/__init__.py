@@ -5,6 +5,8 @@ with which definition, input and shared context, and how far each step got. It n
 a step.
 """
 
+import logging
+
 from .errors import (
     ClaimLostError,
     InvalidStateError,
@@ -58,3 +60,6 @@ __all__ = [
     "WorkflowStoreError",
     "open_store",
 ]
+
+# What is said and nobody listens to is not written to stderr.
+logging.getLogger(__name__).addHandler(logging.NullHandler())

@@ -6,15 +6,19 @@ which every write locks them: runs, then claims.
 
 from __future__ import annotations
 
+import logging
+
 from sqlalchemy import Float, delete, insert, literal, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ..errors import RunNotFoundError
+from ..errors import ClaimLostError, RunNotFoundError
 from ..store import RunClaim
 from .dialects import StoreDialect
 from .models import ClaimRow, RunRow
 
-__all__ = ["claim_abandoned_runs", "claim_run", "release_claim"]
+__all__ = ["claim_abandoned_runs", "claim_run", "lost", "release_claim"]
+
+_LOG = logging.getLogger(__name__)
 
 
 async def claim_run(
@@ -73,6 +77,15 @@ async def release_claim(connection: AsyncConnection, claim: RunClaim) -> None:
             ClaimRow.token == claim.token, ClaimRow.run_task_id == claim.run_task_id
         )
     )
+
+
+def lost(claim: RunClaim) -> ClaimLostError:
+    """Give the error for a claim that is no longer its owner's."""
+    _LOG.info(
+        "%r lost its claim %d on run %r: it was claimed again, released or deleted",
+        claim.owner, claim.token, claim.run_task_id,
+    )  # fmt: skip
+    return ClaimLostError(claim.run_task_id, claim.token)
 
 
 async def _insert(

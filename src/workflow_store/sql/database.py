@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -17,16 +16,17 @@ from .dialects import EngineOptions, Fault, StoreDialect
 from .driver import Driver
 from .engine import masked
 from .faults import store_error
+from .retries import Retries
 from .statements import Statements, Writes
 from .writer import GroupCommit
 
-__all__ = ["Database", "Session", "attempts", "to_the_end"]
+if TYPE_CHECKING:
+    from .telemetry import Call, Telemetry
+
+__all__ = ["Database", "Session", "to_the_end"]
 
 _T = TypeVar("_T")
 Row = Sequence[Any]
-
-_RETRY_DELAYS_S = (0.05, 0.2, 0.8)
-"""Pauses before another attempt; up to half of each is added, so that callers spread out."""
 
 
 class Session(ABC):
@@ -66,14 +66,17 @@ class Database(Session):
         dialect: StoreDialect,
         options: EngineOptions,
         schema: str | None,
+        telemetry: Telemetry | None = None,
     ) -> None:
         self.engine = engine
         self.dialect = dialect
         self.statements = Statements(dialect, engine.dialect, schema)
         self.writes = self.statements.writes
+        self.telemetry = telemetry
         self._schema = schema
         self._options = options
         self._driver = Driver(engine, dialect, options)
+        self._retries = Retries(dialect, engine.url, telemetry)
         self._writer: GroupCommit[Write] = GroupCommit(
             self._commit, fails_alone=lambda error: type(error) is WorkflowStoreError
         )
@@ -99,13 +102,14 @@ class Database(Session):
         Raises:
             StoreClosedError: the database was closed before there was room.
         """
+        note = None if self.telemetry is None else self.telemetry.call()
         # Not `async with`, which is three calls more.
         await self._writer.room.acquire()
         try:
             if self._closed:
                 raise StoreClosedError("The store was closed while the call waited.")
             row = make_row(self.dialect, *given)
-            return await self._writer.write(write, write.key(row), row, _size(row))
+            return await self._writer.write(write, write.key(row), row, _size(row), note)
         finally:
             self._writer.room.release()
 
@@ -131,7 +135,7 @@ class Database(Session):
                 if self._schema is not None:
                     await connection.execution_options(schema_translate_map={None: self._schema})
                 result = await work(connection)
-                await connection.commit()
+                await self.dialect.commit(connection, self._options)
                 return result
 
         return await to_the_end(self._attempts(attempt, f" for {what}"), self._reading)
@@ -143,7 +147,7 @@ class Database(Session):
         while self._reading:
             await asyncio.wait(set(self._reading))
 
-    async def _commit(self, write: Write, rows: list[Row]) -> list[Any]:
+    async def _commit(self, write: Write, rows: list[Row], calls: list[Call]) -> list[Any]:
         async def attempt() -> list[Any]:
             try:
                 return await self._driver.write(write, rows)
@@ -153,11 +157,14 @@ class Database(Session):
                     return [False]
                 raise
 
-        return await self._attempts(attempt)
+        if self.telemetry is None:
+            return await self._attempts(attempt)
+        with self.telemetry.commit(calls):
+            return await self._attempts(attempt)
 
     async def _attempts(self, attempt: Callable[[], Awaitable[_T]], purpose: str = "") -> _T:
         try:
-            return await attempts(attempt, self.dialect)
+            return await self._retries.run(attempt)
         except WorkflowStoreError:
             raise
         except Exception as error:
@@ -171,18 +178,6 @@ class Database(Session):
 def _size(row: Row) -> int:
     """Give the characters of a row, which is about what it weighs."""
     return sum([len(value) for value in row if type(value) is str])
-
-
-async def attempts(attempt: Callable[[], Awaitable[_T]], dialect: StoreDialect) -> _T:
-    """Try and, where the error is worth it, try again."""
-    for delay_s in _RETRY_DELAYS_S:
-        try:
-            return await attempt()
-        except Exception as error:
-            if dialect.diagnose(error).fault is not Fault.TRANSIENT:
-                raise
-        await asyncio.sleep(delay_s * (1 + random.random() / 2))  # noqa: S311 - no secret
-    return await attempt()
 
 
 async def to_the_end(work: Awaitable[_T], tasks: set[asyncio.Future[Any]]) -> _T:

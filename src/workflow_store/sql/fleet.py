@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from abc import abstractmethod
 from datetime import datetime
 
@@ -16,7 +17,6 @@ from ..checks import (
     checked_number,
     checked_time,
 )
-from ..errors import ClaimLostError
 from ..listing import Listing, Place
 from ..state import TERMINAL, TaskStatus
 from ..store import ResumableWorkflowStore, RunClaim, RunPage, WaitingStep, checked_claim
@@ -27,6 +27,8 @@ from .methods import RunMethods
 from .purging import Purged, purge_batch
 
 __all__ = ["FleetMethods"]
+
+_LOG = logging.getLogger(__name__)
 
 _PAUSE_S = 0.01
 """Between two batches of a purge, for the writers that wait."""
@@ -106,13 +108,18 @@ class FleetMethods(RunMethods, ResumableWorkflowStore):
                 after=after,
             )
 
-        while True:
-            purged = await self._opened_database().transaction(purge, "a purge")
-            count += purged.runs
-            after = purged.last
-            if after is None:
-                return count
-            await asyncio.sleep(_PAUSE_S)
+        try:
+            while True:
+                purged = await self._opened_database().transaction(purge, "a purge")
+                count += purged.runs
+                after = purged.last
+                if after is None:
+                    return count
+                await asyncio.sleep(_PAUSE_S)
+        finally:  # stopped half-way, it says so by an error, and how far it came only here
+            _LOG.info(
+                "a purge deleted %d runs created before %s", count, created_before.isoformat()
+            )
 
     # -- share --------------------------------------------------------------------------
 
@@ -137,12 +144,15 @@ class FleetMethods(RunMethods, ResumableWorkflowStore):
         owner = checked_identifier(owner, name="owner")
         lease_s = checked_lease(lease_s)
         limit = checked_number(limit, name="limit", most=MAX_LIMIT)
-        return await database.transaction(
+        taken = await database.transaction(
             lambda connection: claims.claim_abandoned_runs(
                 connection, database.dialect, owner, lease_s, limit
             ),
             "abandoned runs",
         )
+        for claim in taken:
+            _LOG.info("%r took over run %r, which was abandoned", owner, claim.run_task_id)
+        return taken
 
     async def renew_claim(self, claim: RunClaim) -> RunClaim:
         database = self._opened_database()
@@ -152,7 +162,7 @@ class FleetMethods(RunMethods, ResumableWorkflowStore):
             statements.renew_claim, rows.renewal_row, claim
         ) or await database.write(statements.renew_locked_claim, rows.renewal_row, claim)
         if not renewed:
-            raise ClaimLostError(claim.run_task_id, claim.token)
+            raise claims.lost(claim)
         return claim._replace(expires_at=database.dialect.time_from_driver(renewed[-1]))
 
     async def release_claim(self, claim: RunClaim) -> None:

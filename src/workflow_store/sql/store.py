@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -12,15 +13,22 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from ..errors import SchemaMismatchError, StoreClosedError
 from ..store import ResumableWorkflowStore, RunClaim, StoreView, WorkflowStore, checked_claim
 from . import migrate as migrations
-from .database import Database, Session, attempts, to_the_end
+from .database import Database, Session, to_the_end
 from .dialects import EngineOptions, complete_options
-from .engine import default_schema, dialect_of, parse_url
+from .engine import default_schema, dialect_of, masked, parse_url
 from .faults import translated
 from .fleet import FleetMethods
+from .listening import telemetry_of
 from .methods import RunMethods
+from .retries import Retries
 from .views import BoundSession, FencedSession
 
+if TYPE_CHECKING:
+    from .telemetry import Telemetry
+
 __all__ = ["SqlWorkflowStore"]
+
+_LOG = logging.getLogger(__name__)
 
 
 class SqlWorkflowStore(FleetMethods):
@@ -110,14 +118,20 @@ class SqlWorkflowStore(FleetMethods):
                 return False
             engine = self._callers_engine or self._dialect.create_engine(self._url, self._options)
             try:
-                await attempts(lambda: self._make_ready(engine), self._dialect)
+                retries = Retries(self._dialect, self._url)
+                await retries.run(lambda: self._make_ready(engine))
+                telemetry = telemetry_of(engine, self._schema, own=self._callers_engine is None)
             except BaseException:
                 await self._let_go(engine)
                 raise
             if unless():
                 await self._let_go(engine)
                 return False
-            self._database = Database(engine, self._dialect, self._options, self._schema)
+            self._database = Database(engine, self._dialect, self._options, self._schema, telemetry)
+            if telemetry is not None:
+                telemetry.begin()
+                telemetry.observe(self)
+            _LOG.info("%s: opened", masked(self._url))
             return True
 
     async def _close(self) -> None:
@@ -125,7 +139,11 @@ class SqlWorkflowStore(FleetMethods):
             database, self._database = self._database, None
             if database is not None:
                 await database.drain()
+                if database.telemetry is not None:
+                    database.telemetry.end()
+                    database.telemetry.leave(self)
                 await self._let_go(database.engine)
+                _LOG.info("%s: closed", masked(self._url))
 
     async def _make_ready(self, engine: AsyncEngine) -> None:
         if not self._migrate:  # then nothing is made, nor another program's database changed
@@ -156,7 +174,7 @@ class SqlWorkflowStore(FleetMethods):
     # -- views --------------------------------------------------------------------------
 
     def fenced(self, claim: RunClaim) -> ResumableWorkflowStore:
-        return _FencedStore(self._opened_database, checked_claim(claim))
+        return _FencedStore(self._opened_database, checked_claim(claim), self._telemetry)
 
     def bind(self, connection: AsyncConnection) -> WorkflowStore:
         """Give the seven methods inside a transaction of the caller's own.
@@ -177,22 +195,38 @@ class SqlWorkflowStore(FleetMethods):
         """
         if dialect_of(connection.engine) is not self._dialect:
             raise ValueError(f"connection: is not to {self._dialect.name}, as this store is")
-        return _BoundStore(self._opened_database, connection)
+        return _BoundStore(self._opened_database, connection, self._telemetry)
+
+    @property
+    def _telemetry(self) -> Telemetry | None:
+        return self._database.telemetry if self._database is not None else None
 
 
 class _BoundStore(StoreView, RunMethods):
-    def __init__(self, opened: Callable[[], Database], connection: AsyncConnection) -> None:
+    def __init__(
+        self,
+        opened: Callable[[], Database],
+        connection: AsyncConnection,
+        telemetry: Telemetry | None,
+    ) -> None:
         self._opened_database = opened
         self._connection = connection
+        if telemetry is not None:
+            telemetry.observe(self)
 
     def _opened(self) -> Session:
         return BoundSession(self._opened_database(), self._connection)
 
 
 class _FencedStore(StoreView, FleetMethods):
-    def __init__(self, opened: Callable[[], Database], claim: RunClaim) -> None:
+    def __init__(
+        self, opened: Callable[[], Database], claim: RunClaim, telemetry: Telemetry | None
+    ) -> None:
         self._opened_outside = opened
         self._claim = claim
+        self._telemetry = telemetry
+        if telemetry is not None:
+            telemetry.observe(self)
 
     def _opened_database(self) -> Database:
         return self._opened_outside()
@@ -201,4 +235,4 @@ class _FencedStore(StoreView, FleetMethods):
         return FencedSession(self._opened_database(), self._claim)
 
     def fenced(self, claim: RunClaim) -> ResumableWorkflowStore:
-        return _FencedStore(self._opened_outside, checked_claim(claim))
+        return _FencedStore(self._opened_outside, checked_claim(claim), self._telemetry)

@@ -7,9 +7,8 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ..errors import ClaimLostError
 from ..store import RunClaim
-from . import rows
+from . import claims, rows
 from .compiling import Read, Statement, Write
 from .database import Database, Session
 from .dialects import Fault
@@ -46,7 +45,7 @@ class FencedSession(Session):
             # was the run that was not there.
             key = (claim.run_task_id, claim.token)
             if not await self.read(self.statements.get_claim, key):
-                raise ClaimLostError(*key)
+                raise claims.lost(claim)
         return found
 
 

@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Sequence
+from contextvars import Context
 from typing import Any, Generic, NamedTuple, TypeVar
 
 __all__ = ["GroupCommit"]
 
 S = TypeVar("S", bound=Hashable)
 Row = Sequence[Any]
+
+_LOG = logging.getLogger(__name__)
 
 MAX_ROWS = 500
 """Rows of a transaction at most: beyond some hundred, a commit costs them nothing."""
@@ -33,6 +37,7 @@ class _Waiting(NamedTuple):
     row: Row
     size: int
     done: asyncio.Future[Any]
+    note: Any
 
 
 class GroupCommit(Generic[S]):
@@ -45,14 +50,15 @@ class GroupCommit(Generic[S]):
 
     Args:
         commit: writes rows of different keys with a statement in one transaction, and tells
-            after its commit for each row what its caller is to get.
+            after its commit for each row what its caller is to get. It is also given the notes
+            of the writes that these are. What it raises is safe to be logged.
         fails_alone: whether an error may be one row's fault; the rows of its transaction
             are then tried one by one.
     """
 
     def __init__(
         self,
-        commit: Callable[[S, list[Row]], Awaitable[list[Any]]],
+        commit: Callable[[S, list[Row], list[Any]], Awaitable[list[Any]]],
         *,
         fails_alone: Callable[[Exception], bool],
     ) -> None:
@@ -65,7 +71,9 @@ class GroupCommit(Generic[S]):
         self.room = asyncio.Semaphore(MAX_WAITING)
         """To be held around `write`, and around the making of its row."""
 
-    def write(self, statement: S, key: Hashable, row: Row, size: int) -> asyncio.Future[Any]:
+    def write(
+        self, statement: S, key: Hashable, row: Row, size: int, note: Any = None
+    ) -> asyncio.Future[Any]:
         """Have a row written; after its commit, the future has what the commit gave for it.
 
         Args:
@@ -73,11 +81,15 @@ class GroupCommit(Generic[S]):
             key: what identifies the row among those of the statement.
             row: the row.
             size: its payload, in characters.
+            note: what `commit` is to know of this write.
         """
         done: asyncio.Future[Any] = self._loop.create_future()
-        self._turns.setdefault(statement, deque()).append(_Waiting(key, row, size, done))
+        self._turns.setdefault(statement, deque()).append(_Waiting(key, row, size, done, note))
         if self._lane is None:
-            self._lane = self._loop.create_task(self._run(), name="workflow_store.group_commit")
+            # What the first caller keeps in its context is not that of the others.
+            self._lane = self._loop.create_task(
+                self._run(), name="workflow_store.group_commit", context=Context()
+            )
         return done
 
     async def drain(self) -> None:
@@ -118,12 +130,23 @@ class GroupCommit(Generic[S]):
             return
         rows = {waiting.key: waiting.row for waiting in batch}  # first place, last row
         try:
-            found = await self._commit(statement, list(rows.values()))
+            notes = [waiting.note for waiting in batch]
+            found = await self._commit(statement, list(rows.values()), notes)
         except Exception as error:
             if len(batch) > 1 and self._fails_alone(error):
+                _LOG.warning(
+                    "%d writes were refused together and are tried one by one: %s",
+                    len(batch), error,
+                )  # fmt: skip
                 for waiting in batch:
                     await self._settle(statement, [waiting])
                 return
+            unheard = sum(waiting.done.cancelled() for waiting in batch)
+            if unheard:
+                _LOG.warning(
+                    "%d of %d writes failed after their callers were cancelled: %s",
+                    unheard, len(batch), error,
+                )  # fmt: skip
             for waiting in batch:
                 if not waiting.done.done():
                     # Each caller raises an exception, and a traceback, of its own.

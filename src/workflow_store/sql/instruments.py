@@ -1,0 +1,134 @@
+"""The metrics of all stores; imported only where somebody may listen to them."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+from opentelemetry import metrics
+from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.pool import QueuePool
+
+__all__ = ["Attributes", "Instruments", "Pool", "instruments_of"]
+
+Attributes = dict[str, str | int]
+
+_CALL_S = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10]
+"""The buckets that the semantic conventions ask for."""
+
+_WRITE_S = [
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10,
+]  # fmt: skip
+_WRITES = [1, 2, 5, 10, 20, 50, 100, 200, 500]
+
+
+class Pool:
+    """The pool of an engine, as it is when it is asked."""
+
+    def __init__(self, engine: AsyncEngine, attributes: Attributes, *, own: bool) -> None:
+        self.engine = engine.sync_engine
+        self._attributes = attributes
+        self._own = own
+
+    def connections(self) -> Iterator[tuple[Attributes, int]]:
+        """Give how many are used and how many wait to be, of a kind of pool that can tell."""
+        pool = self.engine.pool
+        if isinstance(pool, QueuePool):
+            for state, count in (("used", pool.checkedout()), ("idle", pool.checkedin())):
+                yield {**self._attributes, "db.client.connection.state": state}, count
+
+    def most(self) -> Iterator[tuple[Attributes, int]]:
+        """Give how many there may be; of a caller's engine that is not known."""
+        pool = self.engine.pool
+        if self._own and isinstance(pool, QueuePool):
+            yield self._attributes, pool.size()
+
+
+class Instruments:
+    """What takes the measurements of a provider's stores.
+
+    Attributes:
+        call: how long a call takes, in seconds, as the caller sees it.
+        wait: how long the first write of a transaction waits for it to begin, in seconds; the
+            others wait less.
+        commit: how long a transaction of writes takes, in seconds.
+        writes: how many writes share a transaction.
+        retries: attempts that failed and were followed by another.
+        pools: the pools of the stores that are open.
+    """
+
+    def __init__(self, meter: metrics.Meter) -> None:
+        def seconds(name: str, description: str, buckets: Sequence[float]) -> metrics.Histogram:
+            return meter.create_histogram(
+                name, "s", description, explicit_bucket_boundaries_advisory=buckets
+            )
+
+        self.call = seconds(
+            "db.client.operation.duration", "Duration of a call of a store.", _CALL_S
+        )
+        self.wait = seconds(
+            "workflow_store.queue.wait_time",
+            "How long the first write of a transaction waits for it to begin.",
+            _WRITE_S,
+        )
+        self.commit = seconds(
+            "workflow_store.commit.duration", "Duration of a transaction of writes.", _WRITE_S
+        )
+        self.writes = meter.create_histogram(
+            "workflow_store.commit.writes",
+            "{write}",
+            "How many writes share a transaction.",
+            explicit_bucket_boundaries_advisory=_WRITES,
+        )
+        self.retries = meter.create_counter(
+            "workflow_store.retries",
+            "{retry}",
+            "Attempts that failed and were followed by another.",
+        )
+        self.pools: set[Pool] = set()
+        meter.create_observable_up_down_counter(
+            "db.client.connection.count",
+            [lambda _: self._sum(Pool.connections)],
+            "{connection}",
+            "Connections of the pool, by state.",
+        )
+        meter.create_observable_up_down_counter(
+            "db.client.connection.max",
+            [lambda _: self._sum(Pool.most)],
+            "{connection}",
+            "Connections that the pool may have.",
+        )
+
+    def _sum(
+        self, observe: Callable[[Pool], Iterator[tuple[Attributes, int]]]
+    ) -> list[metrics.Observation]:
+        """Add up what has the same name: stores of one database, each with a pool of its own.
+
+        It is called in the thread of whoever exports.
+        """
+        counts: Counter[tuple[tuple[str, str | int], ...]] = Counter()
+        # Stores may share an engine of their caller's.
+        for pool in {pool.engine: pool for pool in tuple(self.pools)}.values():
+            for attributes, count in observe(pool):
+                counts[tuple(attributes.items())] += count
+        return [metrics.Observation(count, dict(key)) for key, count in counts.items()]
+
+
+class _Known(NamedTuple):
+    provider: metrics.MeterProvider  # kept, so that no other one gets its identity
+    instruments: Instruments
+
+
+_KNOWN: dict[int, _Known] = {}
+_LOCK = threading.Lock()
+
+
+def instruments_of(provider: metrics.MeterProvider, meter: metrics.Meter) -> Instruments:
+    """Give the instruments of a provider, which are made once: callbacks cannot be taken back."""
+    with _LOCK:
+        known = _KNOWN.get(id(provider))
+        if known is None:
+            known = _KNOWN[id(provider)] = _Known(provider, Instruments(meter))
+        return known.instruments
