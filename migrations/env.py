@@ -9,7 +9,7 @@ import logging.config
 
 from alembic import context
 from alembic.util import CommandError
-from sqlalchemy import Connection, inspect
+from sqlalchemy import Connection, inspect, text
 from sqlalchemy.schema import CreateSchema
 
 from workflow_store.errors import WorkflowStoreError
@@ -81,8 +81,22 @@ def run_offline() -> None:
     configure(dialect_name=dialect.name, literal_binds=True, dialect_opts={"paramstyle": "named"})
     with context.begin_transaction():
         if schema is not None:
-            context.execute(CreateSchema(schema, if_not_exists=True))
+            context.execute(create_schema_where_it_is_missing())
         context.run_migrations()
+
+
+def create_schema_where_it_is_missing():
+    # IF NOT EXISTS would ask for the right to create even where it is there.
+    create = CreateSchema(schema).compile(dialect=context.get_context().dialect)
+    block = (
+        f"BEGIN IF NOT EXISTS (SELECT FROM pg_namespace WHERE nspname = {quoted(schema)}) "
+        f"THEN {create}; END IF; END"
+    )
+    return text(f"DO {quoted(block)}".replace(":", r"\:"))
+
+
+def quoted(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
 
 
 async def run_on_own_connection() -> None:

@@ -127,12 +127,12 @@ async def opened(target: Target, **options: Any) -> None:
         pass
 
 
-async def opened_and_migrated(target: Target) -> None:
-    await opened(target, migrate=True)
+async def opened_and_migrated(target: Target, **options: Any) -> None:
+    await opened(target, migrate=True, **options)
 
 
-async def opened_and_checked(target: Target) -> None:
-    await opened(target, migrate=False)
+async def opened_and_checked(target: Target, **options: Any) -> None:
+    await opened(target, migrate=False, **options)
 
 
 async def downgraded(target: Target) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from conftest import checked_out, on_server
+from hosting import Roles, roles_on
 from workflow_store import (
     InMemoryWorkflowStore,
     JsonValue,
     ResumableWorkflowStore,
+    SqlWorkflowStore,
     WorkflowExecutionState,
     WorkflowStepState,
     WorkflowStore,
@@ -20,6 +23,25 @@ from workflow_store.testing import ResumableWorkflowStoreContract, WorkflowStore
 
 class TestOurStores(ResumableWorkflowStoreContract):
     """Memory, a SQLite file, SQLite in memory and PostgreSQL, through the `store` fixture."""
+
+
+@pytest.fixture(scope="module")
+def roles(postgres_server: str) -> Iterator[Roles]:
+    """The roles and the schema of docs/host.md."""
+    with roles_on(postgres_server) as roles:
+        yield roles
+
+
+class TestWithARoleThatMayNotCreate(ResumableWorkflowStoreContract):
+    """PostgreSQL in a schema of our own, with the rights that docs/host.md grants and no other."""
+
+    @pytest.fixture
+    async def store(self, roles: Roles) -> AsyncIterator[WorkflowStore]:
+        truncate = "TRUNCATE {0}.runs, {0}.steps, {0}.claims RESTART IDENTITY"
+        await on_server(roles.owner_url, truncate.format(roles.schema))
+        async with SqlWorkflowStore(roles.app_url, schema=roles.schema) as store:
+            yield store
+            assert checked_out(store) == 0
 
 
 class StoreOfAThirdParty(WorkflowStore):

@@ -139,10 +139,17 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-_Identifier = Annotated[StrictStr, AfterValidator(valid_identifier)]
-_ErrorText = Annotated[StrictStr, AfterValidator(_error_text)]
-_Time = Annotated[AwareDatetime, BeforeValidator(_datetime_or_rfc3339), AfterValidator(_to_utc)]
-_JsonObject = Annotated[dict[str, Any], PlainValidator(_json_object)]
+Identifier = Annotated[StrictStr, AfterValidator(valid_identifier)]
+"""A string of 1 to 1,024 bytes in UTF-8 without NUL and surrogates."""
+
+ErrorText = Annotated[StrictStr, AfterValidator(_error_text)]
+"""Any string but one with a high and a low surrogate side by side."""
+
+Time = Annotated[AwareDatetime, BeforeValidator(_datetime_or_rfc3339), AfterValidator(_to_utc)]
+"""An aware `datetime`, or text as in RFC 3339; kept in UTC, to the microsecond."""
+
+JsonObject = Annotated[dict[str, Any], PlainValidator(_json_object)]
+"""A dict with strings as its keys and JSON values."""
 
 
 # -- models ----------------------------------------------------------------------------
@@ -238,17 +245,17 @@ class WorkflowExecutionState(_State):
     _left_out_if_none: ClassVar[frozenset[str]] = frozenset({"workspace_id", "entry_point"})
     _times: ClassVar[frozenset[str]] = frozenset({"created_at", "updated_at"})
 
-    run_task_id: _Identifier
-    agent_id: _Identifier
-    thread_id: _Identifier
-    user_id: _Identifier
-    workspace_id: _Identifier | None = None
-    entry_point: _Identifier | None = None
-    definition: _JsonObject
+    run_task_id: Identifier
+    agent_id: Identifier
+    thread_id: Identifier
+    user_id: Identifier
+    workspace_id: Identifier | None = None
+    entry_point: Identifier | None = None
+    definition: JsonObject
     input: JsonValue = Field(default_factory=dict)
     context: JsonValue = Field(default_factory=dict)
-    created_at: _Time = Field(default_factory=_now)
-    updated_at: _Time = Field(default_factory=_now)
+    created_at: Time = Field(default_factory=_now)
+    updated_at: Time = Field(default_factory=_now)
 
 
 class WorkflowStepState(_State):
@@ -274,13 +281,13 @@ class WorkflowStepState(_State):
     )
     _times: ClassVar[frozenset[str]] = frozenset({"started_at", "completed_at"})
 
-    step_id: _Identifier
+    step_id: Identifier
     status: TaskStatus = TaskStatus.PENDING
     result: JsonValue = None
-    error: _ErrorText | None = None
-    started_at: _Time | None = None
-    completed_at: _Time | None = None
-    wait_task_id: _Identifier | None = None
+    error: ErrorText | None = None
+    started_at: Time | None = None
+    completed_at: Time | None = None
+    wait_task_id: Identifier | None = None
 
 
 class RunSummary(_State):
@@ -294,14 +301,14 @@ class RunSummary(_State):
     _left_out_if_none: ClassVar[frozenset[str]] = frozenset({"workspace_id", "entry_point"})
     _times: ClassVar[frozenset[str]] = frozenset({"created_at", "updated_at"})
 
-    run_task_id: _Identifier
-    agent_id: _Identifier
-    thread_id: _Identifier
-    user_id: _Identifier
-    workspace_id: _Identifier | None = None
-    entry_point: _Identifier | None = None
-    created_at: _Time
-    updated_at: _Time
+    run_task_id: Identifier
+    agent_id: Identifier
+    thread_id: Identifier
+    user_id: Identifier
+    workspace_id: Identifier | None = None
+    entry_point: Identifier | None = None
+    created_at: Time
+    updated_at: Time
     step_counts: Counter[TaskStatus] = Field(default_factory=Counter)
 
 

@@ -80,6 +80,7 @@ from .dialects import (
 from .engine import default_schema, default_url, masked, parse_url
 from .faults import store_error
 from .models import VERSION_TABLE
+from .version import read_revision
 
 __all__ = ["Finding", "Verdict", "examine"]
 
@@ -188,12 +189,12 @@ async def _examination(
 
     async def revision(connection: AsyncConnection) -> Told:
         nonlocal found
-        found = await connection.run_sync(migrate.read_revision, schema)
+        found = await connection.run_sync(read_revision, schema)
         return health.revision(found)
 
     async def tables(connection: AsyncConnection) -> Told:
         nonlocal differences
-        differences = await connection.run_sync(health.compared, metadata, schema)
+        differences = await connection.run_sync(health.compared, dialect, metadata, schema)
         return health.tables(differences, found)
 
     async def indexes(connection: AsyncConnection) -> Told | None:

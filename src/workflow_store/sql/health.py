@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from datetime import datetime
 from functools import partial
 from typing import Any, NamedTuple, cast
@@ -63,15 +63,19 @@ class SchemaDifferences(NamedTuple):
         missing: other things that are not there or not as they should be.
         extra: things that are there and may refuse what a store writes.
         indexes: indexes that are not there or not as they should be.
+        partitioned: the names of tables that consist of partitions.
     """
 
     missing_tables: list[str]
     missing: list[str]
     extra: list[str]
     indexes: list[Index]
+    partitioned: Set[str]
 
 
-def compared(connection: Connection, metadata: MetaData, schema: str | None) -> SchemaDifferences:
+def compared(
+    connection: Connection, dialect: StoreDialect, metadata: MetaData, schema: str | None
+) -> SchemaDifferences:
     """Compare the tables of a database with the models; a host's own tables do not count."""
     from alembic.autogenerate import compare_metadata
     from alembic.migration import MigrationContext
@@ -86,7 +90,7 @@ def compared(connection: Connection, metadata: MetaData, schema: str | None) -> 
         # Of indexes on expressions, which are not ours.
         found = compare_metadata(MigrationContext.configure(connection, opts=options), metadata)
         there = set(inspect(connection).get_table_names(schema=schema))
-    differences = SchemaDifferences([], [], [], [])
+    differences = SchemaDifferences([], [], [], [], dialect.partitioned(connection, schema))
     for each in found:
         for change in each if isinstance(each, list) else [each]:
             _sort_in(differences, *change)
@@ -97,8 +101,12 @@ def compared(connection: Connection, metadata: MetaData, schema: str | None) -> 
     ]  # fmt: skip
     for table in metadata.sorted_tables:
         if table.name in there:
-            key = inspect(connection).get_pk_constraint(table.name, schema=schema)
-            if key["constrained_columns"] != [column.name for column in table.primary_key]:
+            found_key = inspect(connection).get_pk_constraint(table.name, schema=schema)
+            key = [column.name for column in table.primary_key]
+            keys = [key]
+            if table.name in differences.partitioned:  # by the run, which each key then has
+                keys.append(["run_task_id", *key])
+            if found_key["constrained_columns"] not in keys:
                 differences.missing.append(f"the primary key of {table.name}")
     return differences
 
@@ -154,7 +162,12 @@ def indexes(
     names = ", ".join(str(index.name) for index in differences.indexes)
     statements = [
         _as_text(connection, statement)
-        for index in map(_beside_writers, differences.indexes)
+        for index in (
+            index
+            if cast("Table", index.table).name in differences.partitioned  # which cannot do it
+            else _beside_writers(index)
+            for index in differences.indexes
+        )
         for statement in (DropIndex(index, if_exists=True), CreateIndex(index))
     ]
     return bad(

@@ -12,15 +12,15 @@ from __future__ import annotations
 
 import asyncio
 import io
+import logging
 import shlex
 import threading
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import URL, Connection, MetaData, column, inspect, select, table
+from sqlalchemy import URL, Connection, MetaData
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.schema import SchemaItem
 
@@ -29,6 +29,7 @@ from .dialects import StoreDialect, complete_options
 from .engine import default_schema, default_url, dialect_of, masked, parse_url
 from .faults import translated
 from .models import REVISION, VERSION_TABLE, Base
+from .version import on_version_apply, read_revision, script_location, version_location
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -40,13 +41,17 @@ __all__ = [
     "include_name",
     "include_object",
     "offline_sql",
+    "on_version_apply",
     "upgrade",
+    "version_location",
 ]
 
 LOCK_TIMEOUT_S = 60.0
 """How long a migration waits for another one, and for a lock on a table, before it fails."""
 
 _LONGEST_S = 86_400.0
+
+_LOG = logging.getLogger(__name__)
 
 # -- for everyone ----------------------------------------------------------------------
 
@@ -265,7 +270,13 @@ async def _migrate(
             # Inside, so that whoever waits for a database keeps no other one waiting.
             _alembic_alone(lock_timeout_s),
         ):
-            return await connection.run_sync(run)
+            found = await connection.run_sync(run)
+            reached = await connection.run_sync(read_revision, schema)
+        if reached != found:
+            _LOG.info(
+                "%s: migrated from revision %s to %s", where, found or "none", reached or "none"
+            )
+        return found
 
 
 _ALEMBIC = threading.Lock()
@@ -327,13 +338,6 @@ def _schema(dialect: StoreDialect, schema: str | None) -> str | None:
     return schema if dialect.supports_schema else None
 
 
-def read_revision(connection: Connection, schema: str | None) -> str | None:
-    if not inspect(connection).has_table(VERSION_TABLE, schema=schema):
-        return None
-    versions = table(VERSION_TABLE, column("version_num"), schema=schema)
-    return connection.scalar(select(versions.c.version_num))
-
-
 def _mismatch(found: str | None, where: str, schema: str | None) -> SchemaMismatchError:
     option = f" --schema {shlex.quote(schema)}" if schema else ""
     x_option = f" -x {shlex.quote(f'schema={schema}')}" if schema else ""
@@ -384,16 +388,8 @@ def _config(*, url: str | URL | None = None, schema: str | None = None) -> Confi
     from alembic.config import Config
 
     config = Config()
-    config.set_main_option("script_location", str(_script_location()).replace("%", "%%"))
+    config.set_main_option("script_location", str(script_location()).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
     config.attributes["url"] = url
     config.attributes["schema"] = schema
     return config
-
-
-def _script_location() -> Path:
-    package = Path(__file__).resolve().parents[1]
-    installed = package / "migrations"
-    if installed.is_dir():
-        return installed
-    return package.parents[1] / "migrations"  # a checkout, or an editable install of one

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import enum
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from datetime import datetime
 from typing import Any, ClassVar, NamedTuple
 
-from sqlalchemy import URL, Column, ColumnElement, FromClause, Table, exc
+from sqlalchemy import URL, Column, ColumnElement, Connection, FromClause, Table, exc
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -154,6 +154,14 @@ class StoreDialect(ABC):
         One that only reads sees one moment. Each statement may take `statement_timeout_s`.
         """
 
+    async def commit(self, connection: AsyncConnection, options: EngineOptions) -> None:
+        """Commit a transaction.
+
+        Raises:
+            TimeoutError: it took longer than a statement may.
+        """
+        await connection.commit()
+
     @abstractmethod
     def part_of_transaction(
         self, connection: AsyncConnection
@@ -176,6 +184,10 @@ class StoreDialect(ABC):
         """
 
     # -- examinations -------------------------------------------------------------------
+
+    @abstractmethod
+    def partitioned(self, connection: Connection, schema: str | None) -> Set[str]:
+        """Give the names of the tables that consist of partitions."""
 
     @property
     @abstractmethod

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence, Set
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from sqlalchemy import (
     URL,
     Column,
     ColumnElement,
+    Connection,
     FromClause,
     Table,
     Text,
@@ -29,19 +30,13 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from ...errors import StoreUnavailableError
-from .base import (
-    AGAIN,
-    NOT_OUR_TABLES,
-    Call,
-    Diagnosis,
-    Fault,
-    StoreDialect,
-    causes,
-    diagnose_by_type,
-)
+from .base import Call, Diagnosis, Fault, StoreDialect
 from .health import Check
 from .options import EngineOptions
+from .postgresql_errors import diagnose
 from .postgresql_health import CHECKS
+from .postgresql_hosts import Host, first_that_answers, hosts_of, spelled_out
+from .postgresql_pooler import Between, what_is_between
 from .types import JsonText, UtcDateTime
 
 if TYPE_CHECKING:
@@ -64,16 +59,34 @@ class _Postgresql(StoreDialect):
     def create_engine(self, url: URL, options: EngineOptions) -> AsyncEngine:
         import asyncpg
 
-        # The driver reads the URL itself, and so takes what libpq takes: sslmode, several
-        # hosts, target_session_attrs, a password file.
+        # The driver reads the URL itself, and so takes what libpq takes: sslmode,
+        # target_session_attrs, a password file.
+        hosts = hosts_of(url)
+        if len(hosts) > 1:
+            url = spelled_out(url, hosts)
         dsn = url.set(drivername="postgresql").render_as_string(hide_password=False)
         pooled = options["transaction_pooler"]
 
-        async def connect(**_: Any) -> Any:
+        async def connect_to(host: Host | None) -> Any:
             return await asyncpg.connect(
                 dsn,
+                host=host and host.name,
+                port=host and host.port,
                 timeout=options["connect_timeout_s"],
                 statement_cache_size=0 if pooled else 100,
+            )
+
+        async def connect(**_: Any) -> Any:
+            if len(hosts) <= 1:
+                return await connect_to(None)
+            return await first_that_answers(
+                hosts,
+                connect_to,
+                # Of a server that refuses a password, the others are not asked.
+                lambda error: (
+                    isinstance(error, OSError | asyncpg.TargetServerAttributeNotMatched)
+                    or self.diagnose(error).fault is Fault.TRANSIENT
+                ),
             )
 
         arguments: dict[str, Any] = {"async_creator_fn": connect}
@@ -188,20 +201,18 @@ class _Postgresql(StoreDialect):
             text("SELECT set_config('statement_timeout', :limit, true)"), {"limit": limit}
         )
 
+    async def commit(self, connection: AsyncConnection, options: EngineOptions) -> None:
+        # The server's own limit does not hold while a commit waits for a standby.
+        async with asyncio.timeout(options["statement_timeout_s"]):
+            await connection.commit()
+
     def part_of_transaction(
         self, connection: AsyncConnection
     ) -> contextlib.AbstractAsyncContextManager[Any]:
         return connection.begin_nested()
 
     def diagnose(self, error: BaseException) -> Diagnosis:
-        for cause in causes(error):
-            code = getattr(cause, "sqlstate", None)
-            if isinstance(code, str):
-                fault, advice = (
-                    _SQLSTATES.get(code) or _SQLSTATES.get(code[:2]) or (Fault.OTHER, "")
-                )
-                return Diagnosis(fault, f"SQLSTATE {code}", advice)
-        return diagnose_by_type(error)
+        return diagnose(error)
 
     @contextlib.asynccontextmanager
     async def migration_lock(
@@ -211,6 +222,12 @@ class _Postgresql(StoreDialect):
         # holds a snapshot, for which CREATE INDEX CONCURRENTLY in the holder would wait.
         # A caller's engine may commit each statement by itself.
         await connection.execution_options(isolation_level="READ COMMITTED")
+        if await what_is_between(connection) is Between.TRANSACTION_POOLER:
+            raise StoreUnavailableError(
+                "The connection goes through a pooler in transaction mode, which does not keep "
+                "the lock that a migration needs. Nothing was changed; migrate with the host "
+                "and port of the server itself."
+            )
         key = {"key": f"workflow_store.{schema or ''}"}
         take = text("SELECT pg_try_advisory_lock(hashtextextended(:key, 0))")
         give = text("SELECT pg_advisory_unlock(hashtextextended(:key, 0))")
@@ -236,6 +253,14 @@ class _Postgresql(StoreDialect):
             await connection.execute(set_timeout, {"value": before})
             await connection.execute(give, key)
             await connection.commit()
+
+    def partitioned(self, connection: Connection, schema: str | None) -> Set[str]:
+        names = text(
+            "SELECT relname FROM pg_catalog.pg_class JOIN pg_catalog.pg_namespace n "
+            "ON n.oid = relnamespace WHERE relkind = 'p' "
+            "AND nspname = coalesce(CAST(:schema AS text), current_schema())"
+        )
+        return set(connection.scalars(names, {"schema": schema}))
 
     @property
     def checks(self) -> Mapping[str, Check]:
@@ -277,47 +302,5 @@ def _transaction(
     transaction: contextlib.AbstractAsyncContextManager[Any] = driver.transaction()
     return transaction if needed else contextlib.nullcontext()
 
-
-# https://www.postgresql.org/docs/current/errcodes-appendix.html, by code or by class
-_SQLSTATES = {
-    "08": (Fault.TRANSIENT, AGAIN),  # connection exception
-    "23503": (Fault.RUN_MISSING, ""),  # foreign_key_violation
-    "25006": (
-        Fault.UNAVAILABLE,  # read_only_sql_transaction
-        "The server is a standby or was made read-only: name the primary in the URL.",
-    ),
-    "26000": (
-        Fault.TRANSIENT,  # invalid_sql_statement_name
-        "Behind a pooler in transaction mode, open the store with transaction_pooler=True.",
-    ),
-    "28": (Fault.UNAVAILABLE, "Check the user and the password in the URL."),
-    "3D000": (Fault.UNAVAILABLE, "There is no such database: create it, or check the URL."),
-    "3F000": (Fault.SCHEMA, NOT_OUR_TABLES),  # invalid_schema_name
-    "40001": (Fault.TRANSIENT, AGAIN),  # serialization_failure
-    "40P01": (Fault.TRANSIENT, AGAIN),  # deadlock_detected
-    "42501": (Fault.OTHER, "The database's user lacks a right: grant it, or use another user."),
-    "42703": (Fault.SCHEMA, NOT_OUR_TABLES),  # undefined_column
-    "42P01": (Fault.SCHEMA, NOT_OUR_TABLES),  # undefined_table
-    "42P05": (
-        Fault.TRANSIENT,  # duplicate_prepared_statement
-        "Behind a pooler in transaction mode, open the store with transaction_pooler=True.",
-    ),
-    "53100": (Fault.OTHER, "The server's disk is full: nothing was written; free some space."),
-    "53300": (
-        Fault.TRANSIENT,  # too_many_connections
-        "Raise the server's max_connections or lower `pool_size`.",
-    ),
-    "54000": (Fault.OTHER, "A value is larger than PostgreSQL takes (1 GB)."),
-    "55000": (
-        Fault.UNAVAILABLE,  # object_not_in_prerequisite_state
-        "The database takes no connections now: allow them, or wait.",
-    ),
-    "55P03": (Fault.UNAVAILABLE, "A lock stayed taken: wait for the other session, or end it."),
-    "57014": (Fault.UNAVAILABLE, "The statement ran into a time limit or was canceled."),
-    "57P01": (Fault.TRANSIENT, AGAIN),  # admin_shutdown
-    "57P02": (Fault.TRANSIENT, AGAIN),  # crash_shutdown
-    "57P03": (Fault.TRANSIENT, AGAIN),  # cannot_connect_now
-    "57P05": (Fault.TRANSIENT, AGAIN),  # idle_session_timeout
-}
 
 POSTGRESQL: StoreDialect = _Postgresql()

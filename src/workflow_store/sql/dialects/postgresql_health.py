@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from . import postgresql_table_health as table_checks
 from .health import Check, Subject, Told, bad, duration, good, warning
+from .postgresql_pooler import Between, what_is_between
 
 __all__ = ["CHECKS"]
 
@@ -72,17 +73,10 @@ async def durability(connection: AsyncConnection, subject: Subject) -> Told:
 
 
 async def pooler(connection: AsyncConnection, subject: Subject) -> Told:
-    raw = await connection.get_raw_connection()
-    driver: Any = raw.driver_connection
-    if driver.get_server_pid() == await _backend(connection):
+    between = await what_is_between(connection)
+    if between is Between.NOTHING:
         return good("none: connections go to the server itself")
-    # A pooler gives a number of its own. One in transaction mode lends the server's connection
-    # to another client as soon as a transaction has ended, or takes another one for the next.
-    async with connection.engine.connect() as other:
-        ours = {await _backend(connection), await _backend(connection)}
-        others = {await _backend(other), await _backend(other)}
-        ours.add(await _backend(connection))
-    if len(ours) == len(others) == 1 and not ours & others:
+    if between is Between.SESSION_POOLER:
         return good("a pooler in session mode")
     found = "a pooler in transaction mode"
     if subject.options["transaction_pooler"]:
@@ -184,12 +178,3 @@ CHECKS: Mapping[str, Check] = {
 
 async def _row(connection: AsyncConnection, sql: str, **parameters: Any) -> Any:
     return (await connection.execute(text(sql), parameters)).one()
-
-
-async def _backend(connection: AsyncConnection) -> Any:
-    """Tell which process of the server serves the next transaction."""
-    await connection.rollback()
-    try:
-        return await connection.scalar(text("SELECT pg_backend_pid()"))
-    finally:
-        await connection.rollback()

@@ -24,6 +24,9 @@ _OURS = """
         WHERE c.relname = ANY (CAST(:names AS text[])) AND c.relkind IN ('r', 'p') AND CASE
             WHEN CAST(:schema AS text) IS NULL THEN pg_catalog.pg_table_is_visible(c.oid)
             ELSE n.nspname = CAST(:schema AS text) END
+    ), parts AS (
+        SELECT oid, oid AS part FROM ours
+        UNION SELECT oid, relid FROM ours, pg_partition_tree(oid)
     )
 """
 
@@ -68,7 +71,8 @@ async def invalid_indexes(connection: AsyncConnection, subject: Subject) -> Told
         connection,
         """
         SELECT quote_ident(ours.schema) || '.' || quote_ident(c.relname) AS full_name
-        FROM ours JOIN pg_index i ON i.indrelid = ours.oid JOIN pg_class c ON c.oid = i.indexrelid
+        FROM ours JOIN parts USING (oid) JOIN pg_index i ON i.indrelid = part
+            JOIN pg_class c ON c.oid = i.indexrelid
         WHERE NOT (i.indisvalid AND i.indisready)
             AND i.indexrelid NOT IN (SELECT index_relid FROM pg_stat_progress_create_index)
         ORDER BY 1""",
@@ -119,8 +123,9 @@ async def compression(connection: AsyncConnection, subject: Subject) -> Told | N
 async def sizes(connection: AsyncConnection, subject: Subject) -> Told | None:
     rows = await _rows(
         connection,
-        "SELECT name, pg_total_relation_size(oid) AS total, "
-        "pg_indexes_size(oid) AS indexes FROM ours ORDER BY 2 DESC",
+        "SELECT name, sum(pg_total_relation_size(part)) AS total, "
+        "sum(pg_indexes_size(part)) AS indexes FROM ours JOIN parts USING (oid) "
+        "GROUP BY name ORDER BY 2 DESC",
         subject,
     )
     parts = [f"{row.name} {size(row.total)} (indexes {size(row.indexes)})" for row in rows]
@@ -131,9 +136,10 @@ async def bloat(connection: AsyncConnection, subject: Subject) -> Told | None:
     rows = await _rows(
         connection,
         """
-        SELECT ours.name, full_name, n_live_tup AS live, n_dead_tup AS dead, extract(
-            epoch FROM clock_timestamp() - greatest(last_vacuum, last_autovacuum)) AS ago_s
-        FROM ours JOIN pg_stat_user_tables s ON s.relid = ours.oid ORDER BY dead DESC""",
+        SELECT ours.name, full_name, sum(n_live_tup) AS live, sum(n_dead_tup) AS dead, extract(
+            epoch FROM clock_timestamp() - max(greatest(last_vacuum, last_autovacuum))) AS ago_s
+        FROM ours JOIN parts USING (oid) JOIN pg_stat_user_tables s ON s.relid = part
+        GROUP BY ours.name, full_name ORDER BY dead DESC""",
         subject,
     )
     if not rows:

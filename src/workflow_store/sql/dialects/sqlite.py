@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence, Set
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,6 +15,7 @@ from sqlalchemy import (
     URL,
     Column,
     ColumnElement,
+    Connection,
     Table,
     Text,
     event,
@@ -27,18 +28,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from ...errors import WorkflowStoreError
-from .base import (
-    AGAIN,
-    NOT_OUR_TABLES,
-    Call,
-    Diagnosis,
-    Fault,
-    StoreDialect,
-    causes,
-    diagnose_by_type,
-)
+from .base import Call, Diagnosis, StoreDialect
 from .health import Check
 from .options import EngineOptions
+from .sqlite_errors import diagnose
 from .sqlite_health import CHECKS, bounded_read
 from .types import UtcDateTime
 
@@ -217,16 +210,7 @@ class _Sqlite(StoreDialect):
         yield
 
     def diagnose(self, error: BaseException) -> Diagnosis:
-        for cause in causes(error):
-            name = getattr(cause, "sqlite_errorname", None)
-            if name is not None:
-                # An extended code, such as SQLITE_IOERR_WRITE, begins with the primary one.
-                primary = "_".join(name.split("_")[:2])
-                fault, advice = (
-                    _SQLITE_CODES.get(name) or _SQLITE_CODES.get(primary) or (Fault.OTHER, "")
-                )
-                return Diagnosis(fault, name, advice)
-        return diagnose_by_type(error)
+        return diagnose(error)
 
     @contextlib.asynccontextmanager
     async def migration_lock(
@@ -256,6 +240,9 @@ class _Sqlite(StoreDialect):
         finally:
             await connection.rollback()
             await connection.exec_driver_sql(f"PRAGMA busy_timeout={waits_ms}")
+
+    def partitioned(self, connection: Connection, schema: str | None) -> Set[str]:
+        return set()
 
     @property
     def checks(self) -> Mapping[str, Check]:
@@ -327,28 +314,5 @@ async def _in_its_thread(
     result: _T = await driver._execute(run, driver._conn)  # type: ignore[no-untyped-call] # noqa: SLF001
     return result
 
-
-# https://www.sqlite.org/rescode.html
-_SQLITE_CODES = {
-    "SQLITE_BUSY": (
-        Fault.UNAVAILABLE,  # the busy timeout has passed already
-        "Another process has been writing for longer than `busy_timeout_s`: end it, or wait.",
-    ),
-    "SQLITE_BUSY_RECOVERY": (Fault.TRANSIENT, AGAIN),
-    "SQLITE_BUSY_SNAPSHOT": (Fault.TRANSIENT, AGAIN),
-    "SQLITE_CANTOPEN": (
-        Fault.UNAVAILABLE,
-        "Check that the folder exists and that this user may write to it and to the file.",
-    ),
-    "SQLITE_CONSTRAINT_FOREIGNKEY": (Fault.RUN_MISSING, ""),
-    "SQLITE_CORRUPT": (Fault.OTHER, "The file is damaged: restore it from a backup."),
-    "SQLITE_ERROR": (Fault.SCHEMA, NOT_OUR_TABLES),  # the code for a missing table or column
-    "SQLITE_FULL": (Fault.OTHER, "The disk is full: nothing was written; free some space."),
-    "SQLITE_IOERR": (Fault.UNAVAILABLE, "The disk failed to read or write: check it."),
-    "SQLITE_LOCKED": (Fault.TRANSIENT, AGAIN),
-    "SQLITE_NOTADB": (Fault.OTHER, "The file is not a SQLite database: check the URL."),
-    "SQLITE_READONLY": (Fault.OTHER, "This user may not write to the file or to its folder."),
-    "SQLITE_TOOBIG": (Fault.OTHER, "A value is larger than SQLite takes (1 GB by default)."),
-}
 
 SQLITE: StoreDialect = _Sqlite()

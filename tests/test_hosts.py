@@ -1,0 +1,58 @@
+"""URLs that name several servers, of which one is used."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+from sqlalchemy import make_url
+
+from workflow_store import SqlWorkflowStore, StoreUnavailableError, open_store
+from workflow_store.sql.dialects.postgresql_hosts import Host, hosts_of
+from workflow_store.testing import a_run
+
+
+@pytest.mark.parametrize(
+    ("query", "hosts"),
+    [
+        ("host=a,b", [("a", "5432"), ("b", "5432")]),
+        ("host=a:1,b:2", [("a", "1"), ("b", "2")]),
+        ("host=a:1&host=b:2", [("a", "1"), ("b", "2")]),
+        ("host=a,b&port=1,2", [("a", "1"), ("b", "2")]),
+        ("host=a,b:2&port=1", [("a", "1"), ("b", "2")]),
+        ("host=/a,/b&port=1", [("/a", "1"), ("/b", "1")]),
+        ("host=[::1]:1,[::2],c", [("::1", "1"), ("::2", "5432"), ("c", "5432")]),
+        ("host=a", [("a", "5432")]),
+        ("", []),
+    ],
+)
+def test_hosts_are_listed_as_libpq_lists_them(query: str, hosts: list[tuple[str, str]]) -> None:
+    found = hosts_of(make_url(f"postgresql://me@/db?{query}"))
+    assert found == [Host(*host) for host in hosts]
+
+
+async def test_ports_that_do_not_fit_the_hosts_are_refused() -> None:
+    with pytest.raises(ValueError, match="3 hosts and 2 ports"):
+        await open_store("postgresql://me@/db?host=a,b,c&port=1,2").open()
+
+
+@pytest.mark.parametrize("first", ["127.0.0.1:{}", "[::1]:{}", "/no/such/folder", "localhost:{}"])
+async def test_a_host_that_refuses_is_followed_by_the_next(first: str, postgres_url: str) -> None:
+    """Whichever form they are written in."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        first = first.format(unused.getsockname()[1])
+    url = make_url(postgres_url)
+    last = url.query.get("host") or f"{url.host}:{url.port or 5432}"
+    url = url.set(host=None, port=None).update_query_dict({"host": f"{first},{last}"})
+    async with SqlWorkflowStore(url) as store:
+        await store.create_run(a_run())
+        assert await store.get_run("run") is not None
+
+
+async def test_where_no_host_answers_the_store_is_unavailable() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+        with pytest.raises(StoreUnavailableError):
+            await open_store(f"postgresql://me@/db?host=127.0.0.1:{port},[::1]:{port}").open()
