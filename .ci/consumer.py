@@ -3,6 +3,9 @@
 import asyncio
 import sys
 from importlib.resources import files
+from pathlib import Path
+
+from alembic.script import ScriptDirectory
 
 from workflow_store import (
     RunNotFoundError,
@@ -13,6 +16,7 @@ from workflow_store import (
     open_store,
 )
 from workflow_store.sql import migrate
+from workflow_store.sql.models import REVISION
 
 
 async def use(store: WorkflowStore) -> None:
@@ -43,6 +47,9 @@ async def main(postgres_url: str) -> None:
     assert "site-packages" in str(package)
     assert (package / "py.typed").is_file()
     assert (package / "migrations" / "env.py").is_file()
+    assert migrate.version_location() == Path(str(package)) / "migrations" / "versions"
+    in_a_host = ScriptDirectory(".", version_locations=["workflow_store:migrations/versions"])
+    assert in_a_host.get_heads() == [REVISION]
     assert "CREATE TABLE steps" in await migrate.offline_sql("postgresql://")
     await use(open_store("memory://"))
     await use(open_store("sqlite:///consumer.db"))
