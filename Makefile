@@ -32,11 +32,13 @@ test: $(READY)  ## all tests, on memory, SQLite and a PostgreSQL of their own
 coverage: $(READY)  ## all other tests, with branch coverage of src
 	$(BIN)/python -m coverage erase
 	$(BIN)/python -m coverage run $(PYTEST) -k 'not near_the_end_of_the_callers_stack' \
-		--ignore tests/test_claims_processes.py --ignore tests/test_processes.py \
+		--ignore tests/test_claims_processes.py --ignore tests/test_cli_entry.py \
 		--ignore tests/test_demo.py --ignore tests/test_documentation.py \
-		--ignore tests/test_failover.py --ignore tests/test_partitioned.py \
-		--ignore tests/test_properties.py --ignore tests/test_roles.py \
-		--ignore tests/browser --ignore tests/servers
+		--ignore tests/test_failover.py --ignore tests/test_host_alembic.py \
+		--ignore tests/test_migrations_cli.py --ignore tests/test_partitioned.py \
+		--ignore tests/test_processes.py --ignore tests/test_properties.py \
+		--ignore tests/test_psql.py --ignore tests/test_roles.py --ignore tests/browser \
+		--ignore tests/servers
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report
 

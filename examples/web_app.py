@@ -31,6 +31,7 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from pydantic import BaseModel, ConfigDict
 
 from workflow_store import (
+    EngineOptions,
     InvalidStateError,
     ResumableWorkflowStore,
     RunNotFoundError,
@@ -39,7 +40,6 @@ from workflow_store import (
     open_store,
 )
 from workflow_store.cli.pictures.page import page
-from workflow_store.sql.dialects import EngineOptions
 
 log = logging.getLogger(__name__)
 router = APIRouter()

@@ -300,7 +300,7 @@ UNREACHABLE = {
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Try again at once, and not after a pause."""
-    monkeypatch.setattr("workflow_store.sql.database._RETRY_DELAYS_S", (0.0,))
+    monkeypatch.setattr("workflow_store.sql.retries._DELAYS_S", (0.0,))
 
 
 @pytest.mark.usefixtures("hasty")

@@ -240,8 +240,7 @@ class _Postgresql(StoreDialect):
                     "seconds. Nothing was changed; wait for it to end, then run this again."
                 )
             await asyncio.sleep(0.1)
-        # The tables' own locks: fail rather than queue up behind a long query, where every
-        # later query would wait behind this one.
+        # The tables' own locks: whoever comes later waits behind this session while it waits.
         set_timeout = text("SELECT set_config('lock_timeout', :value, false)")
         before = await connection.scalar(text("SHOW lock_timeout"))
         await connection.execute(set_timeout, {"value": f"{max(1, int(timeout_s * 1000))}ms"})

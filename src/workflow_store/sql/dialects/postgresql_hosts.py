@@ -23,6 +23,9 @@ def hosts_of(url: URL) -> list[Host]:
     """Give the hosts in the query of a URL: `?host=a:5432,b:5433`, or `?host=a,b&port=…`."""
     names = _listed(url, "host")
     ports = _listed(url, "port") or [str(url.port or _DEFAULT_PORT)]
+    names_and_ports = [_with_port(name, "0").port for name in names]
+    if not all(port.isdecimal() for port in (*ports, *names_and_ports)):
+        raise ValueError("The URL has a port that is not a number.")
     if len(ports) == 1:
         ports *= len(names)
     if len(ports) != len(names):
