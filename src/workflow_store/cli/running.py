@@ -19,7 +19,9 @@ from .pictures.visible import visible
 __all__ = ["Exit", "emit", "name_of", "opened", "refuse", "refuse_memory", "say", "to_terminal"]
 
 _MEMORY = "memory:"
-_IN_MEMORY = {"memory://", "sqlite://", "sqlite:///", "sqlite:///%3Amemory%3A"}
+_IN_MEMORY = {
+    "memory://", "sqlite://", "sqlite:///", "sqlite:///:memory:", "sqlite:///%3Amemory%3A",
+}  # fmt: skip
 
 
 class Exit(IntEnum):

@@ -123,8 +123,8 @@ async def compression(connection: AsyncConnection, subject: Subject) -> Told | N
 async def sizes(connection: AsyncConnection, subject: Subject) -> Told | None:
     rows = await _rows(
         connection,
-        "SELECT name, sum(pg_total_relation_size(part)) AS total, "
-        "sum(pg_indexes_size(part)) AS indexes FROM ours JOIN parts USING (oid) "
+        "SELECT name, CAST(sum(pg_total_relation_size(part)) AS bigint) AS total, "
+        "CAST(sum(pg_indexes_size(part)) AS bigint) AS indexes FROM ours JOIN parts USING (oid) "
         "GROUP BY name ORDER BY 2 DESC",
         subject,
     )
@@ -136,8 +136,8 @@ async def bloat(connection: AsyncConnection, subject: Subject) -> Told | None:
     rows = await _rows(
         connection,
         """
-        SELECT ours.name, full_name, sum(n_live_tup) AS live, sum(n_dead_tup) AS dead, extract(
-            epoch FROM clock_timestamp() - max(greatest(last_vacuum, last_autovacuum))) AS ago_s
+        SELECT ours.name, full_name, CAST(sum(n_live_tup) AS bigint) AS live,
+            CAST(sum(n_dead_tup) AS bigint) AS dead, extract(epoch FROM clock_timestamp() - max(greatest(last_vacuum, last_autovacuum))) AS ago_s
         FROM ours JOIN parts USING (oid) JOIN pg_stat_user_tables s ON s.relid = part
         GROUP BY ours.name, full_name ORDER BY dead DESC""",
         subject,
