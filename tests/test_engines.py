@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import sqlite3
 from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -16,7 +17,13 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool, StaticPool
 from conftest import checked_out
 from engines import lossy_dumps, lossy_loads, plain, recipe
 from failing import HOSTILE, PAYLOAD, calls, execute, fails, path_of, run, step
-from workflow_store import RunNotFoundError, SqlWorkflowStore, WorkflowStoreError
+from workflow_store import (
+    ClaimLostError,
+    RunNotFoundError,
+    SqlWorkflowStore,
+    TaskStatus,
+    WorkflowStoreError,
+)
 from workflow_store.sql import migrate
 
 ENGINES: dict[str, tuple[str, Callable[[str], AsyncEngine]]] = {
@@ -106,6 +113,33 @@ async def test_a_callers_engine_serves_many_tasks_at_once(engine: AsyncEngine) -
             found = await store.get_run(f"r{task}")
             assert found is not None
             assert found.context == 4
+
+
+async def test_on_a_callers_engine_runs_are_listed_claimed_and_purged(engine: AsyncEngine) -> None:
+    """In transactions of several statements, whatever way of beginning its owner has chosen."""
+    async with SqlWorkflowStore(engine) as store:
+        created = [run(f"r{number}") for number in range(3)]
+        for each in created:
+            await store.create_run(each)
+        claim = await store.claim_run("r0", owner="me", lease_s=0.001)
+        assert claim is not None
+        await asyncio.sleep(0.01)
+        (taken,) = await store.claim_abandoned_runs(owner="other")
+        assert (taken.run_task_id, taken.owner) == ("r0", "other")
+        with pytest.raises(ClaimLostError):
+            await store.fenced(claim).upsert_step("r0", step())
+        await store.release_claim(await store.renew_claim(taken))
+        await store.commit_step("r1", step(wait_task_id="w"), {})
+        found = await store.find_waiting_step("w")
+        assert found is not None
+        assert found.run_task_id == "r1"
+        assert len((await store.list_runs()).runs) == 3
+        newest = max(each.created_at for each in created)
+        assert await store.purge_runs(created_before=newest + timedelta(seconds=1)) == 2
+        (left,) = (await store.list_runs(step_status=TaskStatus.PENDING)).runs
+        assert left.run_task_id == "r1"
+    if isinstance(engine.pool, AsyncAdaptedQueuePool):
+        assert engine.pool.checkedout() == 0
 
 
 async def test_on_a_callers_engine_no_step_outlives_its_run(engine: AsyncEngine) -> None:

@@ -130,13 +130,13 @@ class Database(Session):
         """
 
         async def attempt() -> _T:
-            async with self.engine.connect() as connection:
-                await self.dialect.begin(connection, self._options, writes=writes)
+            async with (
+                self.engine.connect() as connection,
+                self.dialect.transaction(connection, self._options, writes=writes),
+            ):
                 if self._schema is not None:
                     await connection.execution_options(schema_translate_map={None: self._schema})
-                result = await work(connection)
-                await self.dialect.commit(connection, self._options)
-                return result
+                return await work(connection)
 
         return await to_the_end(self._attempts(attempt, f" for {what}"), self._reading)
 

@@ -106,7 +106,10 @@ async def current(
         StoreUnavailableError: the database cannot be reached, or there is no such file.
         ValueError: the URL is not supported.
     """
-    async with _connect(url_or_engine) as (connection, dialect, _):
+    async with (
+        _connect(url_or_engine) as (connection, dialect, _),
+        dialect.transaction(connection, complete_options({}), writes=False),
+    ):
         return await connection.run_sync(read_revision, _schema(dialect, schema))
 
 
@@ -120,7 +123,10 @@ async def check(
         StoreUnavailableError: the database cannot be reached, or there is no such file.
         ValueError: the URL is not supported.
     """
-    async with _connect(url_or_engine) as (connection, dialect, where):
+    async with (
+        _connect(url_or_engine) as (connection, dialect, where),
+        dialect.transaction(connection, complete_options({}), writes=False),
+    ):
         found = await connection.run_sync(read_revision, _schema(dialect, schema))
     if found != REVISION:
         raise _mismatch(found, where, schema)

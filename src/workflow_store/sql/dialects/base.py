@@ -146,21 +146,17 @@ class StoreDialect(ABC):
     # -- transactions of several statements -----------------------------------------------
 
     @abstractmethod
-    async def begin(
+    def transaction(
         self, connection: AsyncConnection, options: EngineOptions, *, writes: bool
-    ) -> None:
-        """Begin a transaction, whatever the engine's own settings are.
+    ) -> contextlib.AbstractAsyncContextManager[None]:
+        """Begin one, whatever the engine's own settings are, and commit it after the block.
 
-        One that only reads sees one moment. Each statement may take `statement_timeout_s`.
-        """
-
-    async def commit(self, connection: AsyncConnection, options: EngineOptions) -> None:
-        """Commit a transaction.
+        One that only reads sees one moment. Each statement may take `statement_timeout_s`, and
+        so may the commit. One that fails is left for the connection's end to roll back.
 
         Raises:
-            TimeoutError: it took longer than a statement may.
+            TimeoutError: the database does not answer; the connection is gone.
         """
-        await connection.commit()
 
     @abstractmethod
     def part_of_transaction(

@@ -37,6 +37,7 @@ from .postgresql_errors import diagnose
 from .postgresql_health import CHECKS
 from .postgresql_hosts import Host, first_that_answers, hosts_of, spelled_out
 from .postgresql_pooler import Between, what_is_between
+from .postgresql_silence import GRACE_S, asking, watched
 from .types import JsonText, UtcDateTime
 
 if TYPE_CHECKING:
@@ -53,11 +54,13 @@ class _Postgresql(StoreDialect):
     enforces_foreign_keys = True
     reads_in_one_statement = True  # a second one is a round trip more, and needs a transaction
 
-    _IDLE_S = 30.0
+    IDLE_S = 30.0
     """A connection that was idle for longer is asked whether it lives before it is used."""
 
     def create_engine(self, url: URL, options: EngineOptions) -> AsyncEngine:
         import asyncpg
+
+        from .postgresql_connection import Connection
 
         # The driver reads the URL itself, and so takes what libpq takes: sslmode,
         # target_session_attrs, a password file.
@@ -74,6 +77,7 @@ class _Postgresql(StoreDialect):
                 port=host and host.port,
                 timeout=options["connect_timeout_s"],
                 statement_cache_size=0 if pooled else 100,
+                connection_class=Connection,
             )
 
         async def connect(**_: Any) -> Any:
@@ -113,10 +117,11 @@ class _Postgresql(StoreDialect):
         @event.listens_for(engine.sync_engine, "checkout")
         def check_idle(connection: Any, record: Any, _: Any) -> None:
             idle_since = record.info.get("idle_since")
-            if idle_since is None or time.monotonic() - idle_since < self._IDLE_S:
+            if idle_since is None or time.monotonic() - idle_since < self.IDLE_S:
                 return
             try:
-                connection.ping()
+                with watched(connection.driver_connection, options["connect_timeout_s"]):
+                    connection.ping()
             except Exception as error:
                 raise exc.DisconnectionError from error  # the pool then connects anew
 
@@ -165,11 +170,10 @@ class _Postgresql(StoreDialect):
         options: EngineOptions,
     ) -> list[Any]:
         ((sql, arguments),) = calls
-        async with _transaction(driver, needed=options["transaction_pooler"]):
-            rows: list[Any] = await driver.fetch(
-                sql, *arguments, timeout=options["statement_timeout_s"]
-            )
-            return rows
+        limit_s = options["statement_timeout_s"]
+        async with asking(driver, limit_s, in_transaction=options["transaction_pooler"]):
+            rows: list[Any] = await driver.fetch(sql, *arguments, timeout=limit_s)
+        return rows
 
     async def execute(
         self,
@@ -177,34 +181,40 @@ class _Postgresql(StoreDialect):
         calls: Sequence[Call],
         options: EngineOptions,
     ) -> list[Any]:
-        timeout_s = options["statement_timeout_s"]
+        limit_s = options["statement_timeout_s"]
 
         async def run(call: Call) -> list[Any]:
             if call.returns:
-                return [await driver.fetchrow(call.sql, *r, timeout=timeout_s) for r in call.rows]
-            done = [await driver.execute(call.sql, *row, timeout=timeout_s) for row in call.rows]
+                return [await driver.fetchrow(call.sql, *r, timeout=limit_s) for r in call.rows]
+            done = [await driver.execute(call.sql, *row, timeout=limit_s) for row in call.rows]
             return [not status.endswith(" 0") for status in done]  # such as "INSERT 0 1"
 
-        needed = len(calls) > 1 or len(calls[0].rows) > 1 or options["transaction_pooler"]
-        async with _transaction(driver, needed=needed):
+        # A pooler in transaction mode may send the preparation of a statement and its execution
+        # to two servers, if they are in none.
+        several = len(calls) > 1 or len(calls[0].rows) > 1 or options["transaction_pooler"]
+        async with asking(driver, limit_s, in_transaction=several):
             first, *_ = [await run(call) for call in calls]
         return first
 
-    async def begin(
+    @contextlib.asynccontextmanager
+    async def transaction(
         self, connection: AsyncConnection, options: EngineOptions, *, writes: bool
-    ) -> None:
+    ) -> AsyncIterator[None]:
+        limit_s = options["statement_timeout_s"]
+        driver: Any = (await connection.get_raw_connection()).driver_connection
         # A caller's engine may commit each statement by itself. Reads are of one moment.
         level = "READ COMMITTED" if writes else "REPEATABLE READ"
         await connection.execution_options(isolation_level=level)
-        limit = f"{max(1, int(options['statement_timeout_s'] * 1000))}ms"
-        await connection.execute(
-            text("SELECT set_config('statement_timeout', :limit, true)"), {"limit": limit}
-        )
-
-    async def commit(self, connection: AsyncConnection, options: EngineOptions) -> None:
-        # The server's own limit does not hold while a commit waits for a standby.
-        async with asyncio.timeout(options["statement_timeout_s"]):
-            await connection.commit()
+        with watched(driver, limit_s + GRACE_S) as hear:
+            event.listen(connection.sync_connection, "after_cursor_execute", lambda *_: hear())
+            await connection.execute(
+                text("SELECT set_config('statement_timeout', :limit, true)"),
+                {"limit": f"{max(1, int(limit_s * 1000))}ms"},
+            )
+            yield
+            # The server's own limit does not hold while a commit waits for a standby.
+            async with asyncio.timeout(limit_s):
+                await connection.commit()
 
     def part_of_transaction(
         self, connection: AsyncConnection
@@ -271,35 +281,19 @@ class _Postgresql(StoreDialect):
     ) -> AsyncIterator[None]:
         await connection.execution_options(postgresql_readonly=True)
         try:
-            # For a server that does not answer at all; there may be several statements.
-            async with asyncio.timeout(6 * limit_s) as silence:
-                await self.begin(connection, {"statement_timeout_s": limit_s}, writes=False)
+            async with self.transaction(connection, {"statement_timeout_s": limit_s}, writes=False):
                 yield
         except exc.DBAPIError as error:
             if self.diagnose(error).name == "SQLSTATE 57014":  # query_canceled
                 raise TimeoutError from error
             raise
         except TimeoutError as error:
-            if silence.expired():
-                raise StoreUnavailableError(
-                    f"The server did not answer for {6 * limit_s:g} seconds: check its load and "
-                    "the network."
-                ) from error
-            raise
+            raise StoreUnavailableError(
+                f"The server did not answer for {limit_s:g} seconds: check its load and the "
+                "network."
+            ) from error
         finally:
             await connection.rollback()
-
-
-def _transaction(
-    driver: asyncpg.Connection, *, needed: bool
-) -> contextlib.AbstractAsyncContextManager[Any]:
-    """Begin a transaction where one statement, which is one by itself, is not enough.
-
-    It is not behind a pooler in transaction mode, which may send the preparation of a
-    statement and its execution to two servers.
-    """
-    transaction: contextlib.AbstractAsyncContextManager[Any] = driver.transaction()
-    return transaction if needed else contextlib.nullcontext()
 
 
 POSTGRESQL: StoreDialect = _Postgresql()

@@ -191,13 +191,17 @@ class _Sqlite(StoreDialect):
 
         return await _in_its_thread(driver, run)
 
-    async def begin(
+    @contextlib.asynccontextmanager
+    async def transaction(
         self, connection: AsyncConnection, options: EngineOptions, *, writes: bool
-    ) -> None:
-        # A caller's engine may have begun on its own, as a read.
+    ) -> AsyncIterator[None]:
+        # A caller's engine may begin on its own, as a read, in a listener that this calls.
+        await connection.begin()
         if await _in_transaction(connection):
             await connection.exec_driver_sql("ROLLBACK")
         await connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+        yield
+        await connection.commit()
 
     @contextlib.asynccontextmanager
     async def part_of_transaction(self, connection: AsyncConnection) -> AsyncIterator[None]:

@@ -1,0 +1,24 @@
+"""The driver's connection, as a store's own engine uses it. Imported where one is made."""
+
+from __future__ import annotations
+
+import asyncio
+
+import asyncpg
+
+from .postgresql_silence import GRACE_S
+
+__all__ = ["Connection"]
+
+
+class Connection(asyncpg.Connection):  # type: ignore[misc] # the driver has no types
+    """A connection that can be closed even where the server is gone."""
+
+    async def close(self, *, timeout: float | None = None) -> None:  # noqa: ASYNC109 - asyncpg's
+        # The driver waits for the server to hang up. SQLAlchemy sets no limit when it lets go
+        # of a pool, and the driver's own holds for a part of what asyncpg 0.30 waits for.
+        try:
+            async with asyncio.timeout(GRACE_S if timeout is None else timeout):
+                await super().close(timeout=timeout)
+        except TimeoutError:
+            self.terminate()

@@ -1,0 +1,80 @@
+"""A network in front of a server, which can be cut without a word to either end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from sqlalchemy import URL, make_url
+
+
+class Network:
+    """Passes bytes on between its own port and a server.
+
+    While it is cut, it takes what comes and passes nothing on, and closes nothing: as where a
+    machine lost its power, or a firewall drops packets.
+    """
+
+    def __init__(self, server: URL) -> None:
+        self._server = server
+        self._passing = asyncio.Event()
+        self._passing.set()
+        self._under_way: set[asyncio.Task[None]] = set()
+
+    def cut(self) -> None:
+        self._passing.clear()
+
+    def mend(self) -> None:
+        self._passing.set()
+
+    async def connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._under_way.add(task)
+        with contextlib.suppress(OSError, asyncio.CancelledError):
+            await self._passing.wait()
+            theirs, to_them = await self._to_server()
+            await asyncio.gather(self._pass_on(reader, to_them), self._pass_on(theirs, writer))
+        writer.close()
+        self._under_way.discard(task)
+
+    async def end(self) -> None:
+        for task in self._under_way.copy():
+            task.cancel()
+        while self._under_way:
+            await asyncio.wait(self._under_way.copy())
+
+    async def _to_server(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        host = self._server.query.get("host") or self._server.host
+        port = self._server.port or 5432
+        assert isinstance(host, str)
+        if host.startswith("/"):
+            return await asyncio.open_unix_connection(f"{host}/.s.PGSQL.{port}")
+        return await asyncio.open_connection(host, port)
+
+    async def _pass_on(self, from_: asyncio.StreamReader, to: asyncio.StreamWriter) -> None:
+        try:
+            while received := await from_.read(65536):
+                await self._passing.wait()
+                to.write(received)
+                await to.drain()
+        finally:
+            to.close()
+
+
+@contextlib.asynccontextmanager
+async def network(url: str) -> AsyncIterator[tuple[Network, str]]:
+    """Put a network before a server; gives it, and the server's URL by way of it."""
+    server = make_url(url)
+    between = Network(server)
+    listener = await asyncio.start_server(between.connect, "127.0.0.1")
+    try:
+        port = listener.sockets[0].getsockname()[1]
+        through = URL.create(
+            "postgresql", server.username, server.password, "127.0.0.1", port, server.database
+        )
+        yield between, through.render_as_string(hide_password=False)
+    finally:
+        listener.close()
+        await between.end()

@@ -1,0 +1,148 @@
+"""A server that is cut off and says nothing: no call waits for it for ever."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime
+
+import pytest
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from conftest import PATIENCE_S, checked_out
+from failing import calls, fails, run, step
+from silencing import Network, network
+from workflow_store import RunClaim, SqlWorkflowStore, StoreUnavailableError
+from workflow_store.sql import doctor, migrate
+from workflow_store.sql.dialects import POSTGRESQL, options
+
+A_CLAIM = RunClaim("r", "me", 1, 30.0, datetime.now(UTC))
+
+
+def all_calls(
+    store: SqlWorkflowStore, claim: RunClaim
+) -> dict[str, Callable[[], Awaitable[object]]]:
+    """The seven and all others that ask the database."""
+    now = datetime.now(UTC)
+    return {
+        **calls(store),
+        "load_run": lambda: store.load_run("r"),
+        "commit_step": lambda: store.commit_step("r", step(), {}),
+        "list_runs": store.list_runs,
+        "find_waiting_step": lambda: store.find_waiting_step("w"),
+        "purge_runs": lambda: store.purge_runs(created_before=now),
+        "claim_run": lambda: store.claim_run("r", owner="me"),
+        "claim_abandoned_runs": lambda: store.claim_abandoned_runs(owner="me"),
+        "renew_claim": lambda: store.renew_claim(claim),
+        "release_claim": lambda: store.release_claim(claim),
+        "fenced": lambda: store.fenced(claim).upsert_step("r", step()),
+    }
+
+
+@pytest.fixture
+async def cut(postgres_url: str) -> AsyncIterator[tuple[Network, str]]:
+    async with network(postgres_url) as (between, url):
+        yield between, url
+
+
+async def no_call_hangs(between: Network, open_: Callable[[], SqlWorkflowStore]) -> None:
+    """Cut the network under each call, each of them on a store of its own."""
+    stores = {name: open_() for name in all_calls(open_(), A_CLAIM)}
+    try:
+        await asyncio.gather(*(store.open() for store in stores.values()))
+        await stores["create_run"].create_run(run())
+        claim = await stores["claim_run"].claim_run("r", owner="me")
+        assert claim is not None
+        for store in stores.values():
+            await store.get_run("r")  # so that it has a connection
+        between.cut()
+        under_way = [
+            fails(all_calls(store, claim)[name](), StoreUnavailableError, "timed out")
+            for name, store in stores.items()
+        ]
+        await asyncio.gather(*under_way)
+        assert {checked_out(store) for store in stores.values()} == {0}
+        between.mend()
+        for store in stores.values():  # what was given up is in nobody's way
+            await store.upsert_step("r", step())
+            assert await store.list_steps("r") == [step()]
+        between.cut()
+    finally:
+        async with asyncio.timeout(PATIENCE_S):
+            await asyncio.gather(*(store.close() for store in stores.values()))
+        between.mend()
+
+
+@pytest.mark.parametrize("left_idle", [False, True], ids=["", "left-idle"])
+@pytest.mark.parametrize("transaction_pooler", [False, True], ids=["", "transaction-pooler"])
+async def test_no_call_waits_for_ever_for_a_server_that_is_cut_off(
+    cut: tuple[Network, str],
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    transaction_pooler: bool,
+    left_idle: bool,
+) -> None:
+    between, url = cut
+    if left_idle:
+        monkeypatch.setattr(type(POSTGRESQL), "IDLE_S", 0.0)
+    await no_call_hangs(
+        between,
+        lambda: SqlWorkflowStore(
+            url,
+            statement_timeout_s=0.3,
+            connect_timeout_s=0.5,
+            pool_size=1,
+            transaction_pooler=transaction_pooler,
+        ),
+    )
+
+
+async def test_no_call_on_the_engine_of_a_host_waits_for_ever(cut: tuple[Network, str]) -> None:
+    """Which has set no limit of its own."""
+    between, url = cut
+    engine = create_async_engine(
+        url.replace("postgresql:", "postgresql+asyncpg:"), pool_size=20, max_overflow=0
+    )
+    try:
+        await no_call_hangs(between, lambda: SqlWorkflowStore(engine, statement_timeout_s=0.3))
+    finally:
+        await engine.dispose()
+
+
+async def test_opening_and_looking_at_the_revision_do_not_wait_for_ever(
+    cut: tuple[Network, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the server falls silent after it took the connection."""
+    between, url = cut
+    monkeypatch.setitem(options._DEFAULTS, "statement_timeout_s", 0.3)
+    engine = create_async_engine(url.replace("postgresql:", "postgresql+asyncpg:"))
+    try:
+        async with engine.connect():
+            pass  # one that the pool keeps
+        between.cut()
+        await fails(migrate.check(engine), StoreUnavailableError)
+        between.mend()
+        await migrate.check(engine)
+        between.cut()
+        await fails(migrate.current(engine), StoreUnavailableError)
+        between.mend()
+        await migrate.check(engine)
+        between.cut()
+        await fails(SqlWorkflowStore(engine).open(), StoreUnavailableError)
+        between.mend()
+    finally:
+        await engine.dispose()
+
+
+async def test_an_examination_does_not_wait_for_ever(
+    cut: tuple[Network, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    between, url = cut
+    monkeypatch.setattr(doctor, "LIMIT_S", 0.3)
+
+    async def examine() -> None:
+        async for finding in doctor.examine(url):
+            if finding.check == "clock":
+                between.cut()
+
+    await fails(examine(), StoreUnavailableError)
