@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 from sqlalchemy import Connection, column, delete, insert, inspect, literal_column, select, table
 from sqlalchemy.schema import CreateTable
 
-from .models import VERSION_TABLE, RunRow
+from .models import VERSION_TABLE
 
 if TYPE_CHECKING:
     from alembic.runtime.migration import MigrationContext, MigrationInfo
@@ -63,23 +63,21 @@ def on_version_apply(
     written in the transaction of each of our revisions, up and down, and as offline SQL. The
     table is in the host's `version_table_schema`, as our other tables then are.
 
-    A stamp changes no table. So it is written only where nothing was known of our tables and
-    they are there: where a host ran our revisions without this function before.
+    A stamp changes no table, and so writes nothing: a check goes on to tell what our tables are
+    at.
 
     Args:
         ctx: what runs the revisions.
-        step: the revision, or the stamp, that was just applied.
+        step: the revision that was just applied, or a stamp.
         heads: the revisions that the database is at now.
         run_args: not looked at.
     """
     script = cast("ScriptDirectory", ctx.script)  # which Alembic's own commands give
-    if not step.is_stamp and not any(_is_ours(script, each) for each in step.up_revision_ids):
+    if step.is_stamp or not any(_is_ours(script, each) for each in step.up_revision_ids):
         return
     # With what they merge and depend on; the newest first.
     known = script.iterate_revisions(tuple(heads), "base") if heads else ()
     ours = [each.revision for each in known if _is_ours(script, each.revision)]
-    if step.is_stamp and not (ours and _has_tables_without_revision(ctx)):
-        return
     versions = ctx.impl.version_table_impl(
         version_table=VERSION_TABLE,
         version_table_schema=ctx.version_table_schema,
@@ -95,12 +93,3 @@ def on_version_apply(
 def _is_ours(script: ScriptDirectory, revision: str) -> bool:
     """Tell by its file, since a host may choose ids like ours."""
     return Path(script.get_revision(revision).path).resolve().parent == version_location()
-
-
-def _has_tables_without_revision(ctx: MigrationContext) -> bool:
-    if ctx.as_sql:
-        return False  # there is nothing to look at
-    connection, schema = cast("Connection", ctx.connection), ctx.version_table_schema
-    return read_revision(connection, schema) is None and inspect(connection).has_table(
-        RunRow.__tablename__, schema=schema
-    )
