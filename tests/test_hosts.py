@@ -22,6 +22,7 @@ from workflow_store.testing import a_run
         ("host=a,b:2&port=1", [("a", "1"), ("b", "2")]),
         ("host=/a,/b&port=1", [("/a", "1"), ("/b", "1")]),
         ("host=[::1]:1,[::2],c", [("::1", "1"), ("::2", "5432"), ("c", "5432")]),
+        ("host=::1,fe80::2,c&port=1", [("::1", "1"), ("fe80::2", "1"), ("c", "1")]),
         ("host=a", [("a", "5432")]),
         ("", []),
     ],
@@ -31,9 +32,14 @@ def test_hosts_are_listed_as_libpq_lists_them(query: str, hosts: list[tuple[str,
     assert found == [Host(*host) for host in hosts]
 
 
-async def test_ports_that_do_not_fit_the_hosts_are_refused() -> None:
+def test_ports_that_do_not_fit_the_hosts_are_refused() -> None:
     with pytest.raises(ValueError, match="3 hosts and 2 ports"):
-        await open_store("postgresql://me@/db?host=a,b,c&port=1,2").open()
+        open_store("postgresql://me@/db?host=a,b,c&port=1,2")
+
+
+def test_a_port_that_is_no_number_is_refused() -> None:
+    with pytest.raises(ValueError, match="port"):
+        open_store("postgresql://me@/db?host=a:b,c")
 
 
 @pytest.mark.parametrize("first", ["127.0.0.1:{}", "[::1]:{}", "/no/such/folder", "localhost:{}"])

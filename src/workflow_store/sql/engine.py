@@ -46,6 +46,7 @@ def parse_url(url: str | URL) -> tuple[StoreDialect, URL]:
     dialect = _DIALECTS.get(parsed.drivername)
     if dialect is None:
         raise ValueError(f"{parsed.drivername!r} is not supported. Supported are {SUPPORTED_URLS}.")
+    dialect.check_url(parsed)
     return dialect, parsed
 
 

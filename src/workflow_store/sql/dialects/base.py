@@ -70,6 +70,14 @@ class StoreDialect(ABC):
     # -- engine and errors --------------------------------------------------------------
 
     @abstractmethod
+    def check_url(self, url: URL) -> None:
+        """Refuse a URL that cannot name a database.
+
+        Raises:
+            ValueError: it cannot.
+        """
+
+    @abstractmethod
     def create_engine(self, url: URL, options: EngineOptions) -> AsyncEngine:
         """Make the store's own engine."""
 

@@ -57,6 +57,9 @@ class _Postgresql(StoreDialect):
     IDLE_S = 30.0
     """A connection that was idle for longer is asked whether it lives before it is used."""
 
+    def check_url(self, url: URL) -> None:
+        hosts_of(url)
+
     def create_engine(self, url: URL, options: EngineOptions) -> AsyncEngine:
         import asyncpg
 
@@ -81,7 +84,7 @@ class _Postgresql(StoreDialect):
             )
 
         async def connect(**_: Any) -> Any:
-            if len(hosts) <= 1:
+            if not hosts:
                 return await connect_to(None)
             return await first_that_answers(
                 hosts,

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import URL
 
 __all__ = ["Host", "first_that_answers", "hosts_of", "spelled_out"]
-
-_DEFAULT_PORT = "5432"
 
 
 class Host(NamedTuple):
@@ -20,9 +19,13 @@ class Host(NamedTuple):
 
 
 def hosts_of(url: URL) -> list[Host]:
-    """Give the hosts in the query of a URL: `?host=a:5432,b:5433`, or `?host=a,b&port=…`."""
+    """Give the hosts in the query of a URL: `?host=a:5432,b:5433`, or `?host=a,b&port=…`.
+
+    Raises:
+        ValueError: the ports are none, or do not fit the hosts.
+    """
     names = _listed(url, "host")
-    ports = _listed(url, "port") or [str(url.port or _DEFAULT_PORT)]
+    ports = _listed(url, "port") or [str(url.port or os.environ.get("PGPORT") or 5432)]
     names_and_ports = [_with_port(name, "0").port for name in names]
     if not all(port.isdecimal() for port in (*ports, *names_and_ports)):
         raise ValueError("The URL has a port that is not a number.")
@@ -80,10 +83,10 @@ def _listed(url: URL, name: str) -> list[str]:
 
 
 def _with_port(name: str, port: str) -> Host:
-    if name.startswith("/"):
-        return Host(name, port)  # a socket
     if name.startswith("["):  # an address of IPv6
         address, _, rest = name[1:].partition("]")
         return Host(address, rest.removeprefix(":") or port)
+    if name.startswith("/") or name.count(":") > 1:  # a socket, or such an address alone
+        return Host(name, port)
     host, _, own = name.partition(":")
     return Host(host, own or port)

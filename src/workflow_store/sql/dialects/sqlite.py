@@ -53,6 +53,9 @@ class _Sqlite(StoreDialect):
     enforces_foreign_keys = False  # a caller's connection may have them off
     reads_in_one_statement = False  # a UNION copies every row, at 0.5 microseconds
 
+    def check_url(self, url: URL) -> None:
+        pass
+
     def create_engine(self, url: URL, options: EngineOptions) -> AsyncEngine:
         in_memory = self._is_in_memory(url)
         engine = create_async_engine(
