@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import logging
+import re
 import sys
 from typing import TYPE_CHECKING
 
@@ -11,6 +14,11 @@ if TYPE_CHECKING:
     from .telemetry import Telemetry
 
 __all__ = ["telemetry_of"]
+
+_LOG = logging.getLogger(__name__)
+
+_OLDEST_API = (1, 30)
+"""The first with all that is used; from others not even the names can be imported."""
 
 
 def telemetry_of(engine: AsyncEngine, schema: str | None, *, own: bool) -> Telemetry | None:
@@ -26,6 +34,23 @@ def telemetry_of(engine: AsyncEngine, schema: str | None, *, own: bool) -> Telem
     """
     if not sys.modules.get("opentelemetry.trace") and not sys.modules.get("opentelemetry.metrics"):
         return None
+    if _is_too_old():
+        return None
     from .telemetry import listened
 
     return listened(engine, schema, own=own)
+
+
+def _is_too_old() -> bool:
+    try:
+        found = importlib.metadata.version("opentelemetry-api")
+    except importlib.metadata.PackageNotFoundError:  # somebody's bundle
+        return False
+    number = re.match(r"(\d+)\.(\d+)", found)
+    if number is None or tuple(map(int, number.groups())) >= _OLDEST_API:
+        return False
+    _LOG.warning(
+        "opentelemetry-api %s is too old to tell of a store: install %d.%d or newer",
+        found, *_OLDEST_API,
+    )  # fmt: skip
+    return True

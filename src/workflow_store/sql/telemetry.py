@@ -11,14 +11,12 @@ import contextlib
 import functools
 import importlib.metadata
 import inspect
-import logging
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from time import perf_counter
 from typing import Any, NamedTuple
 
 from opentelemetry import metrics, trace
 from opentelemetry.context import Context
-from opentelemetry.version import __version__ as api_version
 from sqlalchemy import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -30,11 +28,7 @@ from .instruments import Attributes, Instruments, Pool, instruments_of
 
 __all__ = ["Call", "Telemetry", "listened"]
 
-_LOG = logging.getLogger(__name__)
-
 _SCOPE = "workflow_store"
-_OLDEST_API = (1, 30)
-
 _METHODS = {
     name: next(iter(list(inspect.signature(method).parameters)[1:]))
     for name, method in inspect.getmembers(ResumableWorkflowStore, inspect.iscoroutinefunction)
@@ -49,12 +43,6 @@ def listened(engine: AsyncEngine, schema: str | None, *, own: bool) -> Telemetry
     """Do what `telemetry_of` says, now that there is an API."""
     tracers, meters = trace.get_tracer_provider(), metrics.get_meter_provider()
     if not (_is_real(tracers) or _is_real(meters)):
-        return None
-    if tuple(int(part) for part in api_version.split(".")[:2]) < _OLDEST_API:
-        _LOG.warning(
-            "opentelemetry-api %s is too old to tell of a store: install %d.%d or newer",
-            api_version, *_OLDEST_API,
-        )  # fmt: skip
         return None
     version = None
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # somebody's bundle
