@@ -20,33 +20,23 @@ That is the contract of the seven methods. `ResumableWorkflowStoreContract` is t
 `WaitingStepContract`, `PurgeContract` or `ClaimsContract`.
 """
 
+import pkgutil
+
 import pytest
 
 pytest.register_assert_rewrite(
-    *(
-        f"workflow_store.testing.{name}"
-        for name in (
-            "claims",
-            "contract",
-            "fencing",
-            "leases",
-            "listing",
-            "purging",
-            "resumable",
-            "resuming",
-            "waiting",
-        )
-    )
+    *(f"{__name__}.{module.name}" for module in pkgutil.iter_modules(__path__))
 )
 
 # These come after their asserts were registered.
 from .claims import ClaimsContract  # noqa: E402
+from .commits import CommitStepContract  # noqa: E402
 from .contract import WorkflowStoreContract  # noqa: E402
 from .listing import ListingContract  # noqa: E402
 from .purging import PurgeContract  # noqa: E402
 from .resumable import ResumableWorkflowStoreContract  # noqa: E402
-from .resuming import CommitStepContract, SnapshotContract  # noqa: E402
 from .samples import a_run, a_step  # noqa: E402
+from .snapshots import SnapshotContract  # noqa: E402
 from .waiting import WaitingStepContract  # noqa: E402
 
 __all__ = [

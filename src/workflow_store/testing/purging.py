@@ -13,7 +13,7 @@ from ..errors import InvalidStateError, RunNotFoundError, StoreClosedError
 from ..state import TaskStatus
 from ..store import ResumableWorkflowStore
 from .ages import BAD_TIMES, ELSEWHERE, MICROSECOND, START, create, hour
-from .resuming import beside
+from .beside import beside
 from .samples import HOSTILE_IDENTIFIERS, a_run, a_step
 
 __all__ = ["PurgeContract"]

@@ -8,13 +8,15 @@ from ..errors import ClaimLostError
 from ..state import TaskStatus
 from ..store import ResumableWorkflowStore, RunSnapshot, WaitingStep
 from .ages import hour
+from .beside import beside_writes
 from .claims import ClaimsContract
+from .commits import CommitStepContract
 from .contract import WorkflowStoreContract
 from .leases import LOST, a_claim
 from .listing import ListingContract
 from .purging import PurgeContract
-from .resuming import CommitStepContract, SnapshotContract, beside_writes
 from .samples import a_run, a_step
+from .snapshots import SnapshotContract
 from .waiting import WaitingStepContract
 
 __all__ = ["ResumableWorkflowStoreContract"]

@@ -8,7 +8,15 @@ from typing import Any
 from .. import json_codec
 from ..state import WorkflowExecutionState, WorkflowStepState
 
-__all__ = ["FOREIGN_VALUES", "HOSTILE_IDENTIFIERS", "HOSTILE_VALUES", "a_run", "a_step", "exact"]
+__all__ = [
+    "BAD_IDENTIFIERS",
+    "FOREIGN_VALUES",
+    "HOSTILE_IDENTIFIERS",
+    "HOSTILE_VALUES",
+    "a_run",
+    "a_step",
+    "exact",
+]
 
 
 def a_run(run_task_id: str = "run", **fields: Any) -> WorkflowExecutionState:
@@ -85,6 +93,9 @@ FOREIGN_VALUES: dict[str, tuple[Any, str]] = {
     "a container that holds itself": (_circular(), ".a[0].a"),
 }
 """Values that are not JSON, and the path inside them that the error must name."""
+
+BAD_IDENTIFIERS: tuple[Any, ...] = ("", "a\0b", "\ud800", "x" * 1025, "é" * 513, None, 7, b"run")
+"""What is no identifier, and is refused."""
 
 HOSTILE_IDENTIFIERS = (
     " ",

@@ -9,8 +9,7 @@ import pytest
 from ..errors import InvalidStateError, StoreClosedError
 from ..state import TaskStatus
 from ..store import ResumableWorkflowStore, WaitingStep
-from .contract import BAD_IDENTIFIERS
-from .samples import HOSTILE_IDENTIFIERS, a_run, a_step
+from .samples import BAD_IDENTIFIERS, HOSTILE_IDENTIFIERS, a_run, a_step
 
 __all__ = ["WaitingStepContract"]
 
