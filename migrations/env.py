@@ -102,8 +102,8 @@ def quoted(value: str) -> str:
 async def run_on_own_connection() -> None:
     logging.getLogger("alembic.env").info("The database is %s", masked(url))
     try:
-        async with migrate.locked_connection(url, schema) as connection:
-            await connection.run_sync(run_online)
+        async with migrate.migrating(url, schema) as run:
+            await run(run_online)
     except WorkflowStoreError as error:
         if isinstance(error.__cause__, CommandError):  # Alembic's own word to its user
             raise error.__cause__ from None

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
@@ -13,7 +16,7 @@ from sqlalchemy import Connection, inspect, make_url, select, text
 from sqlalchemy import table as table_clause
 from sqlalchemy.engine.interfaces import ReflectedIndex
 
-from conftest import Target, on_server
+from conftest import PATIENCE_S, Target, on_server
 from engines import engine_of_a_host
 from workflow_store import SqlWorkflowStore, WorkflowExecutionState, WorkflowStepState
 from workflow_store.sql import migrate
@@ -22,6 +25,21 @@ from workflow_store.sql.models import VERSION_TABLE, Base
 ROOT = Path(__file__).parents[1]
 OURS = {*Base.metadata.tables, VERSION_TABLE}
 ODD_SCHEMA = "We ird 100%"
+
+
+def alembic(*arguments: str, succeeds: bool = True, **environment: str) -> tuple[str, str]:
+    """Run a command in the checkout and give what it printed: its output and its log."""
+    ended = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "alembic", *arguments],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        check=False,
+        encoding="utf-8",
+        timeout=PATIENCE_S,
+    )
+    assert (ended.returncode == 0) == succeeds, ended.stderr
+    return ended.stdout, ended.stderr
 
 
 def file_of(url: str) -> str | None:

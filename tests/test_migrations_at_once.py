@@ -19,6 +19,7 @@ from conftest import PATIENCE_S, Target, drop_database, new_database
 from migrating import (
     OURS,
     add_rows,
+    alembic,
     another_migration,
     contents,
     execute,
@@ -28,7 +29,7 @@ from migrating import (
 )
 from workflow_store import SqlWorkflowStore, StoreUnavailableError
 from workflow_store.sql import migrate
-from workflow_store.sql.dialects import options
+from workflow_store.sql.dialects import options, postgresql_migrations
 from workflow_store.sql.models import REVISION
 
 # -- one at a time ---------------------------------------------------------------------
@@ -129,6 +130,47 @@ async def test_a_migration_gives_up_on_a_table_that_stays_in_use(
     finally:
         await reader.close()
     assert await contents(empty_postgres_url) == before
+
+
+@pytest.mark.parametrize("by_command", [False, True], ids=["", "by-alembic"])
+async def test_a_migration_that_waits_for_a_table_lets_others_pass(
+    empty_postgres_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    by_command: bool,
+) -> None:
+    """They wait behind it for a moment, not for as long as what it waits for."""
+    url = empty_postgres_url
+    await migrate.upgrade(url, "0002")
+    monkeypatch.setattr(postgresql_migrations, "TABLE_LOCK_S", 0.2)
+    monkeypatch.setattr(postgresql_migrations, "PAUSE_S", 0.1)
+    writer, other = await asyncpg.connect(url), await asyncpg.connect(url)
+    waits = (
+        "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'runs'::regclass "
+        "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    )
+    try:
+        await other.execute("SET lock_timeout = '20s'")
+        async with writer.transaction():
+            await writer.execute("DELETE FROM runs")
+            upgrade: asyncio.Future[object]
+            if by_command:
+                command = asyncio.to_thread(alembic, "-x", f"url={url}", "upgrade", "head")
+                upgrade = asyncio.ensure_future(command)
+            else:
+                upgrade = asyncio.ensure_future(migrate.upgrade(url))
+            for _ in range(1 if by_command else 3):  # which waits and pauses longer
+                while not await writer.fetchval(waits):
+                    assert not upgrade.done()
+                    await asyncio.sleep(0.01)
+                await other.execute("DELETE FROM runs")
+            assert not upgrade.done()
+        async with asyncio.timeout(PATIENCE_S):
+            await upgrade
+    finally:
+        await writer.close()
+        await other.close()
+    await migrate.check(url)
 
 
 async def test_indexes_are_built_beside_writers_and_a_build_that_was_cut_off_is_repeated(

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,8 +16,8 @@ from conftest import PATIENCE_S, on_server
 from migrating import (
     ODD_SCHEMA,
     OURS,
-    ROOT,
     add_rows,
+    alembic,
     contents,
     execute,
     file_of,
@@ -35,21 +32,6 @@ NOBODY = "sqlite:////no/such/folder/nothing.db", "postgresql://nobody@no-such-ho
 """URLs of each kind that cannot be connected to."""
 
 PASSWORD = "s3cr3t%40%s%(here)s @:/?#[]&=+'\"\\;$!€"
-
-
-def alembic(*arguments: str, succeeds: bool = True, **environment: str) -> tuple[str, str]:
-    """Run a command in the checkout and give what it printed: its output and its log."""
-    ended = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "alembic", *arguments],
-        cwd=ROOT,
-        env={**os.environ, **environment},
-        capture_output=True,
-        check=False,
-        encoding="utf-8",
-        timeout=PATIENCE_S,
-    )
-    assert (ended.returncode == 0) == succeeds, ended.stderr
-    return ended.stdout, ended.stderr
 
 
 def test_the_commands_take_a_database_up_and_down_with_rows_in_it(empty_url: str) -> None:

@@ -25,7 +25,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.schema import SchemaItem
 
 from ..errors import InvalidStateError, SchemaMismatchError, StoreUnavailableError
-from .dialects import StoreDialect, complete_options
+from .dialects import Migrating, StoreDialect, complete_options
 from .engine import default_schema, default_url, dialect_of, masked, parse_url
 from .faults import translated
 from .models import REVISION, VERSION_TABLE, Base
@@ -47,7 +47,7 @@ __all__ = [
 ]
 
 LOCK_TIMEOUT_S = 60.0
-"""How long a migration waits for another one, and for a lock on a table, before it fails."""
+"""How long a migration waits for another one, and for locks on tables, before it fails."""
 
 _LONGEST_S = 86_400.0
 
@@ -217,17 +217,17 @@ def metadata(schema: str | None) -> MetaData:
 
 
 @asynccontextmanager
-async def locked_connection(
+async def migrating(
     url_or_engine: str | URL | AsyncEngine | None,
     schema: str | None,
     lock_timeout_s: float = LOCK_TIMEOUT_S,
-) -> AsyncIterator[AsyncConnection]:
-    """Give a connection on which no other migration of these tables runs meanwhile."""
+) -> AsyncIterator[Migrating]:
+    """Give what runs a migration while no other one of these tables runs."""
     async with (
         _connect(url_or_engine, creates=True) as (connection, dialect, _),
-        dialect.migration_lock(connection, schema, lock_timeout_s),
+        dialect.migration_lock(connection, schema, lock_timeout_s) as run,
     ):
-        yield connection
+        yield run
 
 
 # -- inside ----------------------------------------------------------------------------
@@ -251,10 +251,10 @@ async def _migrate(
     async with _connect(url_or_engine, creates=creates) as (connection, dialect, where):
         schema = _schema(dialect, schema)
 
-        def run(sync_connection: Connection) -> str | None:
-            found = read_revision(sync_connection, schema)
-            if found is None and revision == "base":
-                return None  # Alembic would first make its version table
+        def run(sync_connection: Connection) -> None:
+            at = read_revision(sync_connection, schema)
+            if at is None and revision == "base":
+                return  # Alembic would first make its version table
             config = _config(url=sync_connection.engine.url, schema=schema)
             config.attributes["connection"] = sync_connection
             try:
@@ -263,20 +263,20 @@ async def _migrate(
                 known = {
                     each.revision for each in ScriptDirectory.from_config(config).walk_revisions()
                 }
-                if found is not None and found not in known:
-                    raise _mismatch(found, where, schema) from error
+                if at is not None and at not in known:
+                    raise _mismatch(at, where, schema) from error
                 raise InvalidStateError(
-                    f"revision: cannot {direction} {where} from {found or 'base'} to "
+                    f"revision: cannot {direction} {where} from {at or 'base'} to "
                     f"{revision!r}, there is no such revision on that way"
                 ) from error
-            return found
 
         async with (
-            dialect.migration_lock(connection, schema, lock_timeout_s),
+            dialect.migration_lock(connection, schema, lock_timeout_s) as run_migration,
             # Inside, so that whoever waits for a database keeps no other one waiting.
             _alembic_alone(lock_timeout_s),
         ):
-            found = await connection.run_sync(run)
+            found = await connection.run_sync(read_revision, schema)
+            await run_migration(run)
             reached = await connection.run_sync(read_revision, schema)
         if reached != found:
             _LOG.info(

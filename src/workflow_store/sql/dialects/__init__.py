@@ -4,7 +4,7 @@ A statement, a row and a migration are written once for both; what they need to 
 database they ask of a `StoreDialect`.
 """
 
-from .base import Call, Diagnosis, Fault, StoreDialect
+from .base import Call, Diagnosis, Fault, Migrating, StoreDialect
 from .health import Check, Finding, Subject, Told, Verdict, bad, duration, good, warning
 from .options import EngineOptions, complete_options
 from .postgresql import POSTGRESQL
@@ -22,6 +22,7 @@ __all__ = [
     "Finding",
     "Identifier",
     "JsonText",
+    "Migrating",
     "Sequence",
     "StoreDialect",
     "Subject",

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import enum
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence, Set
 from datetime import datetime
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 from sqlalchemy import URL, Column, ColumnElement, Connection, FromClause, Table, exc
 from sqlalchemy.dialects import postgresql, sqlite
@@ -22,6 +22,7 @@ __all__ = [
     "Call",
     "Diagnosis",
     "Fault",
+    "Migrating",
     "StoreDialect",
     "causes",
     "diagnose_by_type",
@@ -55,6 +56,10 @@ class Call(NamedTuple):
     sql: str
     rows: Sequence[Sequence[Any]]
     returns: bool = False
+
+
+Migrating: TypeAlias = Callable[[Callable[[Connection], None]], Awaitable[None]]
+"""Runs a migration, which may be called several times."""
 
 
 class StoreDialect(ABC):
@@ -180,8 +185,12 @@ class StoreDialect(ABC):
     @abstractmethod
     def migration_lock(
         self, connection: AsyncConnection, schema: str | None, timeout_s: float
-    ) -> contextlib.AbstractAsyncContextManager[None]:
+    ) -> contextlib.AbstractAsyncContextManager[Migrating]:
         """Keep every other migration of these tables out for as long as the block runs.
+
+        Yields:
+            What runs a migration. Where a table's lock is not had at once, others are let
+            pass, and the migration is run again until the timeout.
 
         Raises:
             StoreUnavailableError: another one holds the lock for longer than the timeout.

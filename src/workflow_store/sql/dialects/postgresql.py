@@ -30,13 +30,13 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from ...errors import StoreUnavailableError
-from .base import Call, Diagnosis, Fault, StoreDialect
+from .base import Call, Diagnosis, Fault, Migrating, StoreDialect
 from .health import Check
 from .options import EngineOptions
 from .postgresql_errors import diagnose
 from .postgresql_health import CHECKS
 from .postgresql_hosts import Host, first_that_answers, hosts_of, spelled_out
-from .postgresql_pooler import Between, what_is_between
+from .postgresql_migrations import migration_lock
 from .postgresql_silence import GRACE_S, asking, watched
 from .types import JsonText, UtcDateTime
 
@@ -227,44 +227,10 @@ class _Postgresql(StoreDialect):
     def diagnose(self, error: BaseException) -> Diagnosis:
         return diagnose(error)
 
-    @contextlib.asynccontextmanager
-    async def migration_lock(
+    def migration_lock(
         self, connection: AsyncConnection, schema: str | None, timeout_s: float
-    ) -> AsyncIterator[None]:
-        # Asked again and again instead of waiting inside the server: a session that waits
-        # holds a snapshot, for which CREATE INDEX CONCURRENTLY in the holder would wait.
-        # A caller's engine may commit each statement by itself.
-        await connection.execution_options(isolation_level="READ COMMITTED")
-        if await what_is_between(connection) is Between.TRANSACTION_POOLER:
-            raise StoreUnavailableError(
-                "The connection goes through a pooler in transaction mode, which does not keep "
-                "the lock that a migration needs. Nothing was changed; migrate with the host "
-                "and port of the server itself."
-            )
-        key = {"key": f"workflow_store.{schema or ''}"}
-        take = text("SELECT pg_try_advisory_lock(hashtextextended(:key, 0))")
-        give = text("SELECT pg_advisory_unlock(hashtextextended(:key, 0))")
-        deadline = time.monotonic() + timeout_s
-        while not await connection.scalar(take, key):
-            await connection.rollback()
-            if time.monotonic() > deadline:
-                raise StoreUnavailableError(
-                    f"Another migration of these tables has been running for over {timeout_s:g} "
-                    "seconds. Nothing was changed; wait for it to end, then run this again."
-                )
-            await asyncio.sleep(0.1)
-        # The tables' own locks: whoever comes later waits behind this session while it waits.
-        set_timeout = text("SELECT set_config('lock_timeout', :value, false)")
-        before = await connection.scalar(text("SHOW lock_timeout"))
-        await connection.execute(set_timeout, {"value": f"{max(1, int(timeout_s * 1000))}ms"})
-        await connection.commit()
-        try:
-            yield
-        finally:
-            await connection.rollback()
-            await connection.execute(set_timeout, {"value": before})
-            await connection.execute(give, key)
-            await connection.commit()
+    ) -> contextlib.AbstractAsyncContextManager[Migrating]:
+        return migration_lock(connection, schema, timeout_s)
 
     def partitioned(self, connection: Connection, schema: str | None) -> Set[str]:
         names = text(

@@ -28,7 +28,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from ...errors import WorkflowStoreError
-from .base import Call, Diagnosis, StoreDialect
+from .base import Call, Diagnosis, Migrating, StoreDialect
 from .health import Check
 from .options import EngineOptions
 from .sqlite_errors import diagnose
@@ -222,7 +222,7 @@ class _Sqlite(StoreDialect):
     @contextlib.asynccontextmanager
     async def migration_lock(
         self, connection: AsyncConnection, schema: str | None, timeout_s: float
-    ) -> AsyncIterator[None]:
+    ) -> AsyncIterator[Migrating]:
         waits_ms = (await connection.exec_driver_sql("PRAGMA busy_timeout")).scalar_one()
         # Short, and again and again, so that a cancelled migration ends soon.
         await connection.exec_driver_sql("PRAGMA busy_timeout=50")
@@ -242,7 +242,7 @@ class _Sqlite(StoreDialect):
                     break
             # Without a write-ahead log, the commit waits for readers to end.
             await connection.exec_driver_sql(f"PRAGMA busy_timeout={int(timeout_s * 1000)}")
-            yield
+            yield connection.run_sync
             await connection.commit()
         finally:
             await connection.rollback()
