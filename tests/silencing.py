@@ -21,9 +21,14 @@ class Network:
         self._passing = asyncio.Event()
         self._passing.set()
         self._under_way: set[asyncio.Task[None]] = set()
+        self._cut_at: bytes | None = None
 
     def cut(self) -> None:
         self._passing.clear()
+
+    def cut_at(self, sent: bytes) -> None:
+        """Cut it when the client sends something that has this in it."""
+        self._cut_at = sent
 
     def mend(self) -> None:
         self._passing.set()
@@ -56,6 +61,9 @@ class Network:
     async def _pass_on(self, from_: asyncio.StreamReader, to: asyncio.StreamWriter) -> None:
         try:
             while received := await from_.read(65536):
+                if self._cut_at is not None and self._cut_at in received:
+                    self._cut_at = None
+                    self.cut()
                 await self._passing.wait()
                 to.write(received)
                 await to.drain()

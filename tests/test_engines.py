@@ -31,6 +31,10 @@ ENGINES: dict[str, tuple[str, Callable[[str], AsyncEngine]]] = {
     "sqlite-begin": ("sqlite_url", lambda url: recipe(url, "BEGIN")),
     "sqlite-begin-immediate": ("sqlite_url", lambda url: recipe(url, "BEGIN IMMEDIATE")),
     "sqlite-autocommit": ("sqlite_url", lambda url: plain(url, isolation_level="AUTOCOMMIT")),
+    "sqlite-autocommit-skip": (
+        "sqlite_url",
+        lambda url: plain(url, isolation_level="AUTOCOMMIT", skip_autocommit_rollback=True),
+    ),
     "sqlite-null-pool": ("sqlite_url", lambda url: plain(url, poolclass=NullPool)),
     "sqlite-one-connection": ("sqlite_url", lambda url: plain(url, poolclass=StaticPool)),
     "sqlite-memory": ("memory_url", plain),
@@ -140,6 +144,17 @@ async def test_on_a_callers_engine_runs_are_listed_claimed_and_purged(engine: As
         assert left.run_task_id == "r1"
     if isinstance(engine.pool, AsyncAdaptedQueuePool):
         assert engine.pool.checkedout() == 0
+
+
+async def test_on_a_callers_engine_a_call_that_fails_leaves_no_lock(engine: AsyncEngine) -> None:
+    """Other connections may write at once, whatever the engine skips when it takes one back."""
+    async with SqlWorkflowStore(engine) as store:
+        with pytest.raises(RunNotFoundError):
+            await store.claim_run("none", owner="me")
+        if engine.url.database not in {None, "", ":memory:"}:
+            async with SqlWorkflowStore(engine.url, busy_timeout_s=0.1) as other:
+                await other.create_run(run())
+                assert await store.claim_run("r", owner="me")
 
 
 async def test_on_a_callers_engine_no_step_outlives_its_run(engine: AsyncEngine) -> None:

@@ -10,11 +10,11 @@ import pytest
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from conftest import PATIENCE_S, checked_out
-from failing import calls, fails, run, step
+from failing import calls, fails, locked, run, sessions, step
 from silencing import Network, network
-from workflow_store import RunClaim, SqlWorkflowStore, StoreUnavailableError
+from workflow_store import RunClaim, RunNotFoundError, SqlWorkflowStore, StoreUnavailableError
 from workflow_store.sql import doctor, migrate
-from workflow_store.sql.dialects import POSTGRESQL, options
+from workflow_store.sql.dialects import POSTGRESQL, options, postgresql
 
 A_CLAIM = RunClaim("r", "me", 1, 30.0, datetime.now(UTC))
 
@@ -109,29 +109,71 @@ async def test_no_call_on_the_engine_of_a_host_waits_for_ever(cut: tuple[Network
         await engine.dispose()
 
 
-async def test_opening_and_looking_at_the_revision_do_not_wait_for_ever(
+@pytest.mark.parametrize(
+    "words", [b"pg_catalog.version", b"workflow_store_alembic_version", b"COMMIT"]
+)
+async def test_opening_does_not_wait_for_ever(cut: tuple[Network, str], words: bytes) -> None:
+    """Wherever the server falls silent after it took the connection."""
+    between, url = cut
+    store = SqlWorkflowStore(url, statement_timeout_s=0.3, connect_timeout_s=0.5)
+    between.cut_at(words)
+    async with asyncio.timeout(10):  # nor for as long as the options of others
+        await fails(store.open(), StoreUnavailableError)
+    between.mend()
+    async with store:
+        await store.create_run(run())
+
+
+async def test_a_transaction_that_failed_does_not_wait_for_ever_to_be_rolled_back(
+    cut: tuple[Network, str],
+) -> None:
+    between, url = cut
+    async with SqlWorkflowStore(url, statement_timeout_s=0.3) as store:
+        between.cut_at(b"ROLLBACK")
+        await fails(store.claim_run("none", owner="me"), StoreUnavailableError)
+        between.mend()
+        with pytest.raises(RunNotFoundError):
+            await store.claim_run("none", owner="me")
+        assert checked_out(store) == 0
+
+
+async def test_the_revision_is_not_waited_for_for_ever(
     cut: tuple[Network, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where the server falls silent after it took the connection."""
     between, url = cut
     monkeypatch.setitem(options._DEFAULTS, "statement_timeout_s", 0.3)
-    engine = create_async_engine(url.replace("postgresql:", "postgresql+asyncpg:"))
-    try:
-        async with engine.connect():
-            pass  # one that the pool keeps
-        between.cut()
-        await fails(migrate.check(engine), StoreUnavailableError)
+    for look in (migrate.check, migrate.current):
+        between.cut_at(b"workflow_store_alembic_version")
+        await fails(look(url), StoreUnavailableError)
         between.mend()
-        await migrate.check(engine)
-        between.cut()
-        await fails(migrate.current(engine), StoreUnavailableError)
-        between.mend()
-        await migrate.check(engine)
-        between.cut()
-        await fails(SqlWorkflowStore(engine).open(), StoreUnavailableError)
-        between.mend()
-    finally:
-        await engine.dispose()
+        await look(url)
+
+
+async def test_a_connection_whose_server_was_only_slow_is_kept(postgres_url: str) -> None:
+    """Whatever ran out of time is over in the server, too."""
+    async with SqlWorkflowStore(postgres_url, statement_timeout_s=0.3, pool_size=1) as store:
+        await store.create_run(run())
+        before = await sessions(postgres_url)
+        async with locked(postgres_url):
+            for call in (store.upsert_step("r", step()), store.list_runs(), store.get_run("r")):
+                await fails(call, StoreUnavailableError)
+            assert await sessions(postgres_url, that="state = 'active'") == []
+        await store.upsert_step("r", step())
+        assert await sessions(postgres_url) == before
+
+
+async def test_an_examination_may_be_looked_at_slowly(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is asked of the server meanwhile, and so nothing is missed."""
+    monkeypatch.setattr(doctor, "LIMIT_S", 0.2)
+    monkeypatch.setattr(postgresql, "GRACE_S", 0.1)
+    found = []
+    async for finding in doctor.examine(postgres_url):
+        found.append(finding.check)
+        if finding.check in {"clock", "revision"}:
+            await asyncio.sleep(0.5)
+    assert len(found) > 12
 
 
 async def test_an_examination_does_not_wait_for_ever(

@@ -169,7 +169,7 @@ class Database(Session):
             raise
         except Exception as error:
             if self.dialect.diagnose(error).fault is Fault.SCHEMA:
-                await migrate.check(self.engine, schema=self._schema)
+                await migrate.check_with(self._options, self.engine, schema=self._schema)
                 raise migrate.altered_tables(self.engine) from error
             where = masked(self.engine.url) + purpose
             raise store_error(error, self.dialect, where) from error

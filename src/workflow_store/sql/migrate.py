@@ -16,19 +16,19 @@ import logging
 import shlex
 import threading
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from sqlalchemy import URL, Connection, MetaData
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
-from sqlalchemy.schema import SchemaItem
 
 from ..errors import InvalidStateError, SchemaMismatchError, StoreUnavailableError
-from .dialects import Migrating, StoreDialect, complete_options
+from .autogenerate import include_name, include_object
+from .dialects import EngineOptions, Migrating, StoreDialect, complete_options
 from .engine import default_schema, default_url, dialect_of, masked, parse_url
 from .faults import translated
-from .models import REVISION, VERSION_TABLE, Base
+from .models import REVISION, Base
 from .version import on_version_apply, read_revision, script_location, version_location
 
 if TYPE_CHECKING:
@@ -123,13 +123,7 @@ async def check(
         StoreUnavailableError: the database cannot be reached, or there is no such file.
         ValueError: the URL is not supported.
     """
-    async with (
-        _connect(url_or_engine) as (connection, dialect, where),
-        dialect.transaction(connection, complete_options({}), writes=False),
-    ):
-        found = await connection.run_sync(read_revision, _schema(dialect, schema))
-    if found != REVISION:
-        raise _mismatch(found, where, schema)
+    await check_with(complete_options({}), url_or_engine, schema=schema)
 
 
 async def offline_sql(
@@ -165,45 +159,7 @@ async def offline_sql(
     return output.getvalue()
 
 
-def include_name(
-    name: str | None,
-    type_: str,
-    parent_names: Mapping[str, str | None],
-    *,
-    schema: str | None = None,
-) -> bool:
-    """Tell Alembic's autogenerate to look past the tables of this package.
-
-    For a host application that keeps our tables in its own database: hand it to
-    `context.configure(include_name=…)` in the host's `env.py`. With a schema of our own,
-    hand `functools.partial(include_name, schema="…")`.
-    """
-    return not (type_ == "table" and name in _TABLES and parent_names.get("schema_name") == schema)
-
-
-def include_object(
-    object_: SchemaItem,
-    name: str | None,
-    type_: str,
-    reflected: bool,
-    compare_to: SchemaItem | None,
-    *,
-    schema: str | None = None,
-) -> bool:
-    """Do the same as `include_name`, for a host that uses `include_object`."""
-    return not (
-        type_ == "table"
-        and reflected
-        and compare_to is None
-        and name in _TABLES
-        and getattr(object_, "schema", None) == schema
-    )
-
-
-_TABLES = frozenset({*Base.metadata.tables, VERSION_TABLE})
-
-
-# -- for migrations/env.py -------------------------------------------------------------
+# -- for the store and migrations/env.py ---------------------------------------------------
 
 
 def metadata(schema: str | None) -> MetaData:
@@ -214,6 +170,22 @@ def metadata(schema: str | None) -> MetaData:
     for ours in Base.metadata.sorted_tables:
         ours.to_metadata(placed, schema=schema)
     return placed
+
+
+async def check_with(
+    options: EngineOptions,
+    url_or_engine: str | URL | AsyncEngine | None,
+    *,
+    schema: str | None,
+) -> None:
+    """Do what `check` says, within the limits of a store's options."""
+    async with (
+        _connect(url_or_engine) as (connection, dialect, where),
+        dialect.transaction(connection, options, writes=False),
+    ):
+        found = await connection.run_sync(read_revision, _schema(dialect, schema))
+    if found != REVISION:
+        raise _mismatch(found, where, schema)
 
 
 @asynccontextmanager

@@ -149,13 +149,13 @@ class SqlWorkflowStore(FleetMethods):
         if not self._migrate:  # then nothing is made, nor another program's database changed
             if self._callers_engine is None:
                 migrations.make_sure_it_is_there(self._dialect, self._url)
-            await migrations.check(engine, schema=self._schema)
+            await migrations.check_with(self._options, engine, schema=self._schema)
         if self._callers_engine is None:
             with translated(self._dialect, self._url):
                 await self._dialect.prepare(engine, self._options)
         if self._migrate:
             try:
-                await migrations.check(engine, schema=self._schema)
+                await migrations.check_with(self._options, engine, schema=self._schema)
             except SchemaMismatchError:
                 await migrations.upgrade(engine, schema=self._schema)
 

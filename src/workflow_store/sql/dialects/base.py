@@ -164,8 +164,8 @@ class StoreDialect(ABC):
     ) -> contextlib.AbstractAsyncContextManager[None]:
         """Begin one, whatever the engine's own settings are, and commit it after the block.
 
-        One that only reads sees one moment. Each statement may take `statement_timeout_s`, and
-        so may the commit. One that fails is left for the connection's end to roll back.
+        One that fails is rolled back. One that only reads sees one moment. Each statement may
+        take `statement_timeout_s`, and so may the commit.
 
         Raises:
             TimeoutError: the database does not answer; the connection is gone.

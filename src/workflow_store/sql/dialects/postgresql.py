@@ -74,7 +74,7 @@ class _Postgresql(StoreDialect):
         pooled = options["transaction_pooler"]
 
         async def connect_to(host: Host | None) -> Any:
-            return await asyncpg.connect(
+            connection = await asyncpg.connect(
                 dsn,
                 host=host and host.name,
                 port=host and host.port,
@@ -82,6 +82,8 @@ class _Postgresql(StoreDialect):
                 statement_cache_size=0 if pooled else 100,
                 connection_class=Connection,
             )
+            connection.end_unless_used(options["connect_timeout_s"])
+            return connection
 
         async def connect(**_: Any) -> Any:
             if not hosts:
@@ -119,6 +121,7 @@ class _Postgresql(StoreDialect):
 
         @event.listens_for(engine.sync_engine, "checkout")
         def check_idle(connection: Any, record: Any, _: Any) -> None:
+            connection.driver_connection.used()
             idle_since = record.info.get("idle_since")
             if idle_since is None or time.monotonic() - idle_since < self.IDLE_S:
                 return
@@ -209,15 +212,25 @@ class _Postgresql(StoreDialect):
         level = "READ COMMITTED" if writes else "REPEATABLE READ"
         await connection.execution_options(isolation_level=level)
         with watched(driver, limit_s + GRACE_S) as hear:
-            event.listen(connection.sync_connection, "after_cursor_execute", lambda *_: hear())
-            await connection.execute(
-                text("SELECT set_config('statement_timeout', :limit, true)"),
-                {"limit": f"{max(1, int(limit_s * 1000))}ms"},
-            )
-            yield
-            # The server's own limit does not hold while a commit waits for a standby.
-            async with asyncio.timeout(limit_s):
-                await connection.commit()
+
+            def heard(*_: object) -> None:
+                hear()
+
+            event.listen(connection.sync_connection, "after_cursor_execute", heard)
+            try:
+                await connection.execute(
+                    text("SELECT set_config('statement_timeout', :limit, true)"),
+                    {"limit": f"{max(1, int(limit_s * 1000))}ms"},
+                )
+                yield
+                # The server's own limit does not hold while a commit waits for a standby.
+                async with asyncio.timeout(limit_s):
+                    await connection.commit()
+            except BaseException:
+                await connection.rollback()  # at the connection's end nobody would watch it
+                raise
+            finally:
+                event.remove(connection.sync_connection, "after_cursor_execute", heard)
 
     def part_of_transaction(
         self, connection: AsyncConnection
@@ -261,8 +274,6 @@ class _Postgresql(StoreDialect):
                 f"The server did not answer for {limit_s:g} seconds: check its load and the "
                 "network."
             ) from error
-        finally:
-            await connection.rollback()
 
 
 POSTGRESQL: StoreDialect = _Postgresql()

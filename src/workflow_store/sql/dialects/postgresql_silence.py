@@ -41,12 +41,19 @@ async def asking(
             await driver.execute("COMMIT", timeout=limit_s)
     except BaseException as error:
         if (in_transaction or isinstance(error, TimeoutError)) and not driver.is_closed():
-            try:
-                async with asyncio.timeout(GRACE_S):
-                    await driver.execute("ROLLBACK" if in_transaction else ";")
-            except Exception:
-                driver.terminate()
+            await _answer(driver, "ROLLBACK" if in_transaction else "SELECT 1")
         raise
+
+
+async def _answer(driver: asyncpg.Connection, sql: str) -> None:
+    """Wait for the answer to a statement, and to a cancellation before it, or end it all."""
+    try:
+        async with asyncio.timeout(GRACE_S):
+            await driver.execute(sql)
+    except BaseException as error:
+        driver.terminate()
+        if not isinstance(error, Exception):
+            raise
 
 
 @contextlib.contextmanager

@@ -203,8 +203,14 @@ class _Sqlite(StoreDialect):
         if await _in_transaction(connection):
             await connection.exec_driver_sql("ROLLBACK")
         await connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-        yield
-        await connection.commit()
+        try:
+            yield
+            await connection.commit()
+        except BaseException:
+            # A caller's engine may skip it at the connection's end (skip_autocommit_rollback).
+            if await _in_transaction(connection):
+                await connection.exec_driver_sql("ROLLBACK")
+            raise
 
     @contextlib.asynccontextmanager
     async def part_of_transaction(self, connection: AsyncConnection) -> AsyncIterator[None]:
