@@ -148,5 +148,6 @@ async def refused(request: Request, error: Exception) -> Response:
 
 async def unavailable(request: Request, error: Exception) -> Response:
     log.error("%s", error)  # names the server, which is no business of the client's
-    text = "The store is not available. Try again: repeating a request does no harm."
+    # An answer that was taken all the same finds no step that waits, the next time.
+    text = "The store is not available, and what was sent may have been taken. Try again."
     return JSONResponse({"detail": text}, 503, headers={"Retry-After": "5"})
