@@ -89,8 +89,8 @@ async def test_no_call_waits_for_ever_for_a_server_that_is_cut_off(
         between,
         lambda: SqlWorkflowStore(
             url,
-            statement_timeout_s=0.3,
-            connect_timeout_s=0.5,
+            statement_timeout_s=1.5,
+            connect_timeout_s=2,
             pool_size=1,
             transaction_pooler=transaction_pooler,
         ),
@@ -104,7 +104,7 @@ async def test_no_call_on_the_engine_of_a_host_waits_for_ever(cut: tuple[Network
         url.replace("postgresql:", "postgresql+asyncpg:"), pool_size=20, max_overflow=0
     )
     try:
-        await no_call_hangs(between, lambda: SqlWorkflowStore(engine, statement_timeout_s=0.3))
+        await no_call_hangs(between, lambda: SqlWorkflowStore(engine, statement_timeout_s=1.5))
     finally:
         await engine.dispose()
 
@@ -115,9 +115,9 @@ async def test_no_call_on_the_engine_of_a_host_waits_for_ever(cut: tuple[Network
 async def test_opening_does_not_wait_for_ever(cut: tuple[Network, str], words: bytes) -> None:
     """Wherever the server falls silent after it took the connection."""
     between, url = cut
-    store = SqlWorkflowStore(url, statement_timeout_s=0.3, connect_timeout_s=0.5)
+    store = SqlWorkflowStore(url, statement_timeout_s=1.5, connect_timeout_s=2)
     between.cut_at(words)
-    async with asyncio.timeout(10):  # nor for as long as the options of others
+    async with asyncio.timeout(20):  # nor for as long as the options of others
         await fails(store.open(), StoreUnavailableError)
     between.mend()
     async with store:
@@ -128,7 +128,7 @@ async def test_a_transaction_that_failed_does_not_wait_for_ever_to_be_rolled_bac
     cut: tuple[Network, str],
 ) -> None:
     between, url = cut
-    async with SqlWorkflowStore(url, statement_timeout_s=0.3) as store:
+    async with SqlWorkflowStore(url, statement_timeout_s=1.5) as store:
         between.cut_at(b"ROLLBACK")
         await fails(store.claim_run("none", owner="me"), StoreUnavailableError)
         between.mend()
@@ -141,7 +141,7 @@ async def test_the_revision_is_not_waited_for_for_ever(
     cut: tuple[Network, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     between, url = cut
-    monkeypatch.setitem(options._DEFAULTS, "statement_timeout_s", 0.3)
+    monkeypatch.setitem(options._DEFAULTS, "statement_timeout_s", 1.5)
     for look in (migrate.check, migrate.current):
         between.cut_at(b"workflow_store_alembic_version")
         await fails(look(url), StoreUnavailableError)
@@ -151,7 +151,7 @@ async def test_the_revision_is_not_waited_for_for_ever(
 
 async def test_a_connection_whose_server_was_only_slow_is_kept(postgres_url: str) -> None:
     """Whatever ran out of time is over in the server, too."""
-    async with SqlWorkflowStore(postgres_url, statement_timeout_s=0.3, pool_size=1) as store:
+    async with SqlWorkflowStore(postgres_url, statement_timeout_s=1.5, pool_size=1) as store:
         await store.create_run(run())
         before = await sessions(postgres_url)
         async with locked(postgres_url):
@@ -166,13 +166,13 @@ async def test_an_examination_may_be_looked_at_slowly(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing is asked of the server meanwhile, and so nothing is missed."""
-    monkeypatch.setattr(doctor, "LIMIT_S", 0.2)
-    monkeypatch.setattr(postgresql, "GRACE_S", 0.1)
+    monkeypatch.setattr(doctor, "LIMIT_S", 1.0)
+    monkeypatch.setattr(postgresql, "GRACE_S", 0.5)
     found = []
     async for finding in doctor.examine(postgres_url):
         found.append(finding.check)
         if finding.check in {"clock", "revision"}:
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(1.7)
     assert len(found) > 12
 
 
@@ -180,7 +180,7 @@ async def test_an_examination_does_not_wait_for_ever(
     cut: tuple[Network, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     between, url = cut
-    monkeypatch.setattr(doctor, "LIMIT_S", 0.3)
+    monkeypatch.setattr(doctor, "LIMIT_S", 1.5)
 
     async def examine() -> None:
         async for finding in doctor.examine(url):

@@ -129,7 +129,11 @@ async def test_a_cancelled_call_is_told_as_such(postgres_url: str, listener: Lis
             assert attributes_of(the_only(listener.named("upsert_step")))["error.type"] == (
                 "CancelledError"
             )
-        assert await store.get_step("run", "step") is not None
+
+        async def written() -> bool:
+            return await store.get_step("run", "step") is not None
+
+        await until(written)
     assert [span.status.is_unset for span in listener.named("commit")] == [True, True]
 
 
