@@ -7,7 +7,12 @@ import socket
 import pytest
 from sqlalchemy import make_url
 
-from workflow_store import SqlWorkflowStore, StoreUnavailableError, open_store
+from workflow_store import (
+    SqlWorkflowStore,
+    StoreUnavailableError,
+    WorkflowStoreError,
+    open_store,
+)
 from workflow_store.sql.dialects.postgresql_hosts import Host, hosts_of
 from workflow_store.testing import a_run
 
@@ -37,9 +42,16 @@ def test_ports_that_do_not_fit_the_hosts_are_refused() -> None:
         open_store("postgresql://me@/db?host=a,b,c&port=1,2")
 
 
-def test_a_port_that_is_no_number_is_refused() -> None:
-    with pytest.raises(ValueError, match="port"):
-        open_store("postgresql://me@/db?host=a:b,c")
+@pytest.mark.parametrize("url", ["/db?host=a:b,c", "/db?host=a:0,c", "h:99999/db", "/db?port=x"])
+def test_a_port_that_is_none_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match="from 1 to 65535"):
+        open_store(f"postgresql://me@{url}")
+
+
+@pytest.mark.parametrize("parameter", ["sslmode=x", "target_session_attrs=x"])
+async def test_a_parameter_that_is_not_understood_is_told(parameter: str) -> None:
+    with pytest.raises(WorkflowStoreError, match="Check the URL's parameters"):
+        await open_store(f"postgresql://me@127.0.0.1/db?{parameter}").open()
 
 
 @pytest.mark.parametrize("first", ["127.0.0.1:{}", "[::1]:{}", "/no/such/folder", "localhost:{}"])

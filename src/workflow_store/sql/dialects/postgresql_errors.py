@@ -14,6 +14,12 @@ def diagnose(error: BaseException) -> Diagnosis:
         if isinstance(code, str):
             fault, advice = _SQLSTATES.get(code) or _SQLSTATES.get(code[:2]) or (Fault.OTHER, "")
             return Diagnosis(fault, f"SQLSTATE {code}", advice)
+        if type(cause).__name__ == "ClientConfigurationError":
+            return Diagnosis(
+                Fault.OTHER,
+                "the connection cannot be set up as the URL says",
+                "Check the URL's parameters, and the files that they name.",
+            )
         if type(cause).__name__ == "TargetServerAttributeNotMatched":
             return Diagnosis(
                 Fault.UNAVAILABLE,

@@ -26,9 +26,9 @@ def hosts_of(url: URL) -> list[Host]:
     """
     names = _listed(url, "host")
     ports = _listed(url, "port") or [str(url.port or os.environ.get("PGPORT") or 5432)]
-    names_and_ports = [_with_port(name, "0").port for name in names]
-    if not all(port.isdecimal() for port in (*ports, *names_and_ports)):
-        raise ValueError("The URL has a port that is not a number.")
+    of_names = [_with_port(name, ports[0]).port for name in names]
+    if not all(port.isdecimal() and 0 < int(port) < 65536 for port in (*ports, *of_names)):
+        raise ValueError("The URL has a port that is not a number from 1 to 65535.")
     if len(ports) == 1:
         ports *= len(names)
     if len(ports) != len(names):
