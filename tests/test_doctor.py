@@ -72,6 +72,34 @@ async def test_tables_in_a_schema_of_their_own_are_examined_there(empty_postgres
     assert (await the("indexes", empty_postgres_url, schema=ODD_SCHEMA)).verdict is GOOD
 
 
+@pytest.mark.parametrize("schema", ["public", ODD_SCHEMA])
+async def test_a_schema_that_is_the_default_of_connections_may_be_named(
+    empty_postgres_url: str, schema: str
+) -> None:
+    """Tables of the same names that the search path finds behind it do not count."""
+    await migrate.upgrade(empty_postgres_url)
+    await migrate.upgrade(empty_postgres_url, schema=schema)
+    database = make_url(empty_postgres_url).database
+    path = f'ALTER DATABASE {database} SET search_path = "{schema}", public'
+    await execute(empty_postgres_url, path)
+    found = await found_in(empty_postgres_url, schema=schema)
+    assert found["tables"].found == "as they should be"
+    assert found["indexes"].found == "all are there"
+
+    await execute(empty_postgres_url, f'DROP INDEX "{schema}".ix_steps_wait_task_id')
+    finding = await the("indexes", empty_postgres_url, schema=schema)
+    assert finding.verdict is BAD
+    await execute(empty_postgres_url, f"ALTER DATABASE {database} RESET search_path")
+    await execute(empty_postgres_url, one_by_one(finding))
+    await execute(empty_postgres_url, path)
+    assert (await the("indexes", empty_postgres_url, schema=schema)).verdict is GOOD
+
+    await execute(empty_postgres_url, f'DROP TABLE "{schema}".claims')
+    finding = await the("tables", empty_postgres_url, schema=schema)
+    assert finding.verdict is BAD
+    assert finding.found == "missing or altered: table claims"
+
+
 def test_each_check_is_documented() -> None:
     for check in BOTH | SQLITE_ALONE | POSTGRESQL_ALONE:
         assert f"| `{check}` |" in str(doctor.__doc__)

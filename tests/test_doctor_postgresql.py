@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import asyncpg
 import pytest
@@ -31,7 +31,7 @@ from workflow_store.sql.dialects import (
     postgresql_health,
     postgresql_table_health,
 )
-from workflow_store.sql.doctor import Verdict
+from workflow_store.sql.doctor import Finding, Verdict
 from workflow_store.sql.models import VERSION_TABLE
 
 
@@ -131,6 +131,28 @@ async def test_a_role_with_few_connections_is_told(server_url: str) -> None:
         assert (await the("connections", url, pool_size=3)).verdict is GOOD
 
 
+async def test_the_connections_of_others_count_for_every_role(server_url: str) -> None:
+    """What kind others are is not shown to most roles."""
+    async with AsyncExitStack() as stack:
+        url = await stack.enter_async_context(a_role(server_url))
+        before = [free_connections(await the("connections", each)) for each in (server_url, url)]
+        for _ in range(HELD):
+            other = await asyncpg.connect(server_url)
+            stack.push_async_callback(other.close)
+        after = [free_connections(await the("connections", each)) for each in (server_url, url)]
+    for then, now in zip(before, after, strict=True):
+        assert abs(then - now - HELD) <= A_FEW
+    assert abs(after[0] - after[1]) <= A_FEW
+
+
+HELD, A_FEW = 12, 4
+"""How many connections a test holds; and how many the server may have for its own work."""
+
+
+def free_connections(finding: Finding) -> int:
+    return int(finding.found.partition(" ")[0])
+
+
 @pytest.mark.parametrize(
     "meanwhile", ["DELETE FROM runs", "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; SELECT 1"]
 )
@@ -157,6 +179,49 @@ async def test_an_index_whose_build_was_cut_off_is_told_with_what_builds_it(
     assert found["indexes"].verdict is GOOD
     await execute(server_url, one_by_one(found["invalid_indexes"]))
     assert (await the("invalid_indexes", server_url)).verdict is GOOD
+
+
+@asynccontextmanager
+async def a_build(url: str) -> AsyncIterator[None]:
+    """Build the index `theirs` beside the writers, one of which it waits for meanwhile."""
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(on_server, url, "DROP INDEX theirs")
+        writer, watcher = await asyncpg.connect(url), await asyncpg.connect(url)
+        stack.push_async_callback(writer.close)
+        stack.push_async_callback(watcher.close)
+        await writer.execute("BEGIN; DELETE FROM runs")
+        sql = "CREATE INDEX CONCURRENTLY theirs ON runs (created_at)"
+        building = asyncio.create_task(on_server(url, sql))
+        stack.push_async_callback(asyncio.wait, [building])
+        stack.push_async_callback(writer.execute, "ROLLBACK")
+
+        async def is_shown() -> bool:
+            builds = "pg_stat_progress_create_index WHERE index_relid = to_regclass('theirs')"
+            return bool(await watcher.fetchval(f"SELECT count(*) FROM {builds}"))
+
+        await until(is_shown)
+        yield
+
+
+async def test_an_invalid_index_is_told_to_a_role_that_does_not_see_what_others_build(
+    server_url: str, postgres_url: str
+) -> None:
+    """Which index they build is shown to few; that they build one, and where, to all."""
+    index = "ix_runs_created_at_run_task_id"
+    alone = f"not used, and slow writes down: public.{index}"
+    invalid = f"UPDATE pg_index SET indisvalid = false WHERE indexrelid = '{index}'::regclass"
+    await execute(server_url, invalid)
+    async with a_role(server_url) as url:
+        async with a_build(postgres_url):
+            for each in (url, server_url):
+                finding = await the("invalid_indexes", each)
+                assert (finding.verdict, finding.found) == (BAD, alone)
+        async with a_build(server_url):
+            finding = await the("invalid_indexes", url)
+            assert finding.verdict is WARNING
+            assert f"public.{index}, public.theirs" in finding.found
+            assert "pg_read_all_stats" in finding.found
+            assert (await the("invalid_indexes", server_url)).found == alone
 
 
 @pytest.fixture

@@ -66,6 +66,70 @@ async def test_a_damaged_page_is_bad(file_url: str) -> None:
     assert finding.found.startswith("the file is damaged: ")
 
 
+async def test_a_page_of_zeros_is_bad(file_url: str) -> None:
+    """SQLite itself gives up there, and so names no page."""
+    async with open_store(file_url) as store:
+        await some_runs(store)
+    file = file_of(file_url)
+    assert file is not None
+    with file.open("r+b") as opened:
+        opened.seek(3 * 4096)
+        opened.write(bytes(4096))
+    finding = await the("integrity", file_url)
+    assert finding.verdict is BAD
+    assert finding.found == "the file is damaged: 'database disk image is malformed'"
+    assert "restore it from a backup" in finding.advice
+
+
+async def test_a_row_that_an_index_lacks_is_bad_where_the_file_is_small(
+    file_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Elsewhere no more is said than was looked at."""
+    finding = await the("integrity", file_url)
+    assert finding.found == "every page is sound, and the indexes agree with the rows"
+    await write_past_an_index(file_url, "ix_runs_user_id_created_at_run_task_id")
+    finding = await the("integrity", file_url)
+    assert finding.verdict is BAD
+    assert "missing from index ix_runs_user_id_created_at_run_task_id" in finding.found
+    assert "restore it from a backup" in finding.advice
+    monkeypatch.setattr(sqlite_health, "ROWS_READ_AT_MOST", 4096)
+    finding = await the("integrity", file_url)
+    assert finding.verdict is GOOD
+    assert finding.found.startswith("every page is sound; ")
+    assert "not looked at" in finding.found
+
+
+async def write_past_an_index(url: str, index: str) -> None:
+    """Make runs while SQLite does not know of an index."""
+    known = "FROM sqlite_master WHERE name = ?"
+    change = "PRAGMA writable_schema=ON"
+    file = file_of(url) or ""
+    with closing(sqlite3.connect(file)) as connection, connection:
+        connection.execute(change)
+        row = connection.execute(f"SELECT * {known}", [index]).fetchone()
+        connection.execute(f"DELETE {known}", [index])
+    async with open_store(url) as store:
+        await some_runs(store)
+    with closing(sqlite3.connect(file)) as connection, connection:
+        connection.execute(change)
+        connection.execute("INSERT INTO sqlite_master VALUES (?, ?, ?, ?, ?)", row)
+
+
+async def test_a_damaged_table_of_others_is_told_too(file_url: str) -> None:
+    """It is the same file."""
+    await execute(file_url, "CREATE TABLE theirs AS SELECT 1 AS a")
+    file = file_of(file_url)
+    assert file is not None
+    with closing(sqlite3.connect(file)) as connection:
+        (root,) = connection.execute(
+            "SELECT rootpage FROM sqlite_master WHERE name = 'theirs'"
+        ).fetchone()
+    with file.open("r+b") as opened:
+        opened.seek((root - 1) * 4096)
+        opened.write(bytes(4096))
+    assert (await the("integrity", file_url)).verdict is BAD
+
+
 async def test_a_large_file_is_not_read_whole(
     file_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -73,6 +137,7 @@ async def test_a_large_file_is_not_read_whole(
     found = await found_in(file_url)
     assert found["integrity"].verdict is WARNING
     assert "not looked at" in found["integrity"].found
+    assert f"sqlite3 {str(file_of(file_url))!r} 'PRAGMA quick_check'" in found["integrity"].advice
     assert found["sizes"].found.startswith("the file ")
     assert "steps" not in found["sizes"].found
 
@@ -129,6 +194,8 @@ def test_where_a_file_is_mounted_is_told_by_the_longest_way_to_it() -> None:
     mounts = (
         "/dev/sda / ext4 rw 0 0\nserver:/x /mnt nfs4 rw 0 0\ntmpfs /mnt/a\\040b tmpfs rw 0 0\n"
         "server:/y /over ext4 rw 0 0\nserver:/z /over cifs rw 0 0\n"
+        "server:/x /mnt/größe nfs4 rw 0 0\nserver:/x /mnt/ß\\040\\134x41 smb3 rw 0 0\n"
+        "server:/x /mnt/\u2028 ceph rw 0 0\nserver:/x /mnt/\udcff afs rw 0 0\n"
     )
     for file, kind in (
         ("/home/x.db", "ext4"),
@@ -136,6 +203,10 @@ def test_where_a_file_is_mounted_is_told_by_the_longest_way_to_it() -> None:
         ("/mnt/a b/x.db", "tmpfs"),
         ("/over/x.db", "cifs"),
         ("/mntx/x.db", "ext4"),
+        ("/mnt/größe/x.db", "nfs4"),
+        ("/mnt/ß \\x41/x.db", "smb3"),
+        ("/mnt/\u2028/x.db", "ceph"),
+        ("/mnt/\udcff/x.db", "afs"),
     ):
         assert sqlite_health.mounted_as(Path(file), mounts) == kind
     assert sqlite_health.mounted_as(Path("/x.db"), "") is None

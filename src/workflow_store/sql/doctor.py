@@ -27,7 +27,7 @@ On SQLite:
 | `journal_mode` | how readers and the writer work together | it is not `wal` |
 | `synchronous` | what survives loss of power, opened so | it is less than `FULL` |
 | `foreign_keys` | whether they are enforced | they are not |
-| `integrity` | whether each page is sound | one is not, or the file is over 512 MiB |
+| `integrity` | whether pages, and up to 64 MiB indexes, are sound | one is not, or over 512 MiB |
 | `wal_size` | the size of the log beside the file | it is over 64 MiB |
 
 On PostgreSQL:
@@ -194,11 +194,15 @@ async def _examination(
 
     async def tables(connection: AsyncConnection) -> Told:
         nonlocal differences
-        differences = await connection.run_sync(health.compared, dialect, metadata, schema)
+        default = await connection.run_sync(lambda c: inspect(c).default_schema_name)
+        named = None if schema == default else schema
+        differences = await connection.run_sync(
+            health.compared, dialect, migrate.metadata(named), named, there
+        )
         return health.tables(differences, found)
 
     async def indexes(connection: AsyncConnection) -> Told | None:
-        return differences and health.indexes(differences, found, connection)
+        return differences and health.indexes(differences, found, connection, metadata)
 
     metadata = migrate.metadata(schema)
     subject = Subject(

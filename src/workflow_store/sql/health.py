@@ -74,22 +74,31 @@ class SchemaDifferences(NamedTuple):
 
 
 def compared(
-    connection: Connection, dialect: StoreDialect, metadata: MetaData, schema: str | None
+    connection: Connection,
+    dialect: StoreDialect,
+    metadata: MetaData,
+    schema: str | None,
+    there: Set[str],
 ) -> SchemaDifferences:
-    """Compare the tables of a database with the models; a host's own tables do not count."""
+    """Compare the tables of a database with the models; a host's own tables do not count.
+
+    The schema is None where it is the default one, which Alembic has no name for. What is there
+    is told by names, since without a schema those behind it on the search path are found too.
+    """
     from alembic.autogenerate import compare_metadata
     from alembic.migration import MigrationContext
+
+    ours = there & {table.name for table in metadata.sorted_tables}
 
     def include_name(name: str | None, type_: str, parents: Mapping[str, str | None]) -> bool:
         if type_ == "schema":
             return name == schema
-        return type_ != "table" or parents["schema_qualified_table_name"] in metadata.tables
+        return type_ != "table" or name in ours
 
     options = {"include_schemas": schema is not None, "include_name": include_name}
     with warnings.catch_warnings(action="ignore", category=SAWarning):
         # Of indexes on expressions, which are not ours.
         found = compare_metadata(MigrationContext.configure(connection, opts=options), metadata)
-        there = set(inspect(connection).get_table_names(schema=schema))
     differences = SchemaDifferences([], [], [], [], dialect.partitioned(connection, schema))
     for each in found:
         for change in each if isinstance(each, list) else [each]:
@@ -100,7 +109,7 @@ def compared(
         and index.table.name not in gone
     ]  # fmt: skip
     for table in metadata.sorted_tables:
-        if table.name in there:
+        if table.name in ours:
             found_key = inspect(connection).get_pk_constraint(table.name, schema=schema)
             key = [column.name for column in table.primary_key]
             keys = [key]
@@ -155,23 +164,29 @@ def tables(differences: SchemaDifferences, found: str | None) -> Told:
 
 
 def indexes(
-    differences: SchemaDifferences, found: str | None, connection: AsyncConnection
+    differences: SchemaDifferences,
+    found: str | None,
+    connection: AsyncConnection,
+    metadata: MetaData,
 ) -> Told | None:
+    """Tell of the indexes, in statements for the tables as that metadata places them."""
     if not differences.indexes:
         return None if differences.missing_tables else good("all are there")
-    names = ", ".join(str(index.name) for index in differences.indexes)
+    names = [str(index.name) for index in differences.indexes]
+    by_name = {str(each.name): each for table in metadata.sorted_tables for each in table.indexes}
+    placed = [by_name[name] for name in names]
     statements = [
         _as_text(connection, statement)
         for index in (
             index
             if cast("Table", index.table).name in differences.partitioned  # which cannot do it
             else _beside_writers(index)
-            for index in differences.indexes
+            for index in placed
         )
         for statement in (DropIndex(index, if_exists=True), CreateIndex(index))
     ]
     return bad(
-        f"missing or altered, which makes listings slow: {names}",
+        f"missing or altered, which makes listings slow: {', '.join(names)}",
         _mending(found, f"Run, each by itself: {' '.join(statements)}"),
     )
 

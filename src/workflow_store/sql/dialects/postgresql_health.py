@@ -117,11 +117,13 @@ async def old_transactions(connection: AsyncConnection, subject: Subject) -> Tol
 
 
 async def connections(connection: AsyncConnection, subject: Subject) -> Told:
-    # Neither the limit of a role nor that of a database holds for a superuser.
+    # Neither the limit of a role nor that of a database holds for a superuser. Of the sessions
+    # of others, most roles see the database alone, and few processes of the server's own have one.
     row = await _row(
         connection,
         """SELECT least(
-            most - (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'),
+            most - (SELECT count(*) FROM pg_stat_activity WHERE datid IS NOT NULL
+                AND coalesce(backend_type, 'client backend') = 'client backend'),
             CASE WHEN of_role >= 0 AND NOT rolsuper THEN of_role - (
                 SELECT count(*) FROM pg_stat_activity WHERE usename = current_user) END,
             CASE WHEN of_database >= 0 AND NOT rolsuper THEN of_database - (

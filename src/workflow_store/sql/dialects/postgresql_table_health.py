@@ -27,6 +27,8 @@ _OURS = """
     ), parts AS (
         SELECT oid, oid AS part FROM ours
         UNION SELECT oid, relid FROM ours, pg_partition_tree(oid)
+    ), builds AS (
+        SELECT index_relid FROM pg_stat_progress_create_index WHERE datname = current_database()
     )
 """
 
@@ -66,25 +68,31 @@ async def rights(connection: AsyncConnection, subject: Subject) -> Told | None:
 async def invalid_indexes(connection: AsyncConnection, subject: Subject) -> Told | None:
     if not subject.tables:
         return None
-    # One that is being built beside the writers is not valid either, until it is whole.
+    # One that is being built beside the writers is not valid either, until it is whole. Which
+    # one another role builds is shown to few.
     rows = await _rows(
         connection,
         """
-        SELECT quote_ident(ours.schema) || '.' || quote_ident(c.relname) AS full_name
+        SELECT quote_ident(ours.schema) || '.' || quote_ident(c.relname) AS full_name, EXISTS (
+                SELECT FROM builds WHERE index_relid IS NULL) AS some_hidden
         FROM ours JOIN parts USING (oid) JOIN pg_index i ON i.indrelid = part
             JOIN pg_class c ON c.oid = i.indexrelid
         WHERE NOT (i.indisvalid AND i.indisready)
-            AND i.indexrelid NOT IN (SELECT index_relid FROM pg_stat_progress_create_index)
+            AND NOT EXISTS (SELECT FROM builds WHERE index_relid = i.indexrelid)
         ORDER BY 1""",
         subject,
     )
     if not rows:
         return good("all are valid")
-    names = [row.full_name for row in rows]
-    return bad(
-        f"not used, and slow writes down: {', '.join(names)}",
-        f"Run: {' '.join(f'REINDEX INDEX CONCURRENTLY {name};' for name in names)}",
-    )
+    names = ", ".join(row.full_name for row in rows)
+    statements = " ".join(f"REINDEX INDEX CONCURRENTLY {row.full_name};" for row in rows)
+    if rows[0].some_hidden:
+        return warning(
+            f"not used yet or at all: {names}; another role is building an index, and to see "
+            "which needs pg_read_all_stats",
+            f"Look again when it is built; those that are still told need: {statements}",
+        )
+    return bad(f"not used, and slow writes down: {names}", f"Run: {statements}")
 
 
 async def compression(connection: AsyncConnection, subject: Subject) -> Told | None:
