@@ -104,6 +104,10 @@ def test_without_the_extra_one_line_says_how_to_get_it() -> None:
         ["runs", "delete", "r", "--yes", "--url", f"nothing of ours:{PASSWORD}@host"],
         ["runs", "purge", "--created-before", "1d", "--url", f"mysql://u:{PASSWORD}@host/name"],
         ["downgrade", "base", "--yes", "--url", f"postgresql://u:{PASSWORD}@host:port/name"],
+        [f"--url{URL_WITH_PASSWORD}", "check"],
+        ["check", f"--url{URL_WITH_PASSWORD}"],
+        ["runs", f"--url{URL_WITH_PASSWORD}", "list"],
+        [f"--urlpostgresql://user:{PASSWORD}=@host/name", "check"],
     ],
 )
 def test_a_url_in_the_wrong_place_is_not_quoted_with_its_password(arguments: list[str]) -> None:
@@ -164,6 +168,38 @@ def test_a_closed_standard_input_is_nobody_to_ask(many: str, arguments: list[str
     )
     assert (done.returncode, done.stdout) == (2, "")
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["export", "--all"],
+        ["runs", "list"],
+        ["runs", "show", "run-00001"],
+        ["check", "--json"],
+        ["doctor"],
+        ["--version"],
+    ],
+)
+def test_data_for_a_closed_standard_output_is_not_lost_in_silence(
+    many: str, arguments: list[str]
+) -> None:
+    """One message says so."""
+    line = shlex.join([*MODULE, *arguments]) + " >&-"
+    done = subprocess.run(
+        ["/bin/sh", "-c", line], env={**os.environ, "WORKFLOW_STORE_URL": many},
+        stderr=subprocess.PIPE, text=True, check=False, timeout=PATIENCE_S,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.startswith("Standard output is closed")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_command_without_data_needs_no_standard_output(sqlite_url: str) -> None:
+    """As cron may have it."""
+    line = shlex.join([*MODULE, "migrate", "--url", sqlite_url]) + " >&-"
+    subprocess.run(["/bin/sh", "-c", line], check=True, timeout=PATIENCE_S)
+    assert command("check", "--url", sqlite_url).code == 0
 
 
 def test_an_interrupt_ends_it_with_130_and_without_a_word(sqlite_url: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from archived import filled, lines_of, snapshot, step
+from archived import filled, lines_of, newest_first, snapshot, step
 from commands import PASSWORD, command, misused, refused
 from migrating import ODD_SCHEMA, OURS, contents, execute, set_revision, tables
 from workflow_store.sql import migrate
@@ -100,6 +100,18 @@ def test_a_revision_that_is_not_there_is_named(sqlite_url: str, revision: str) -
         refused(command("migrate", "--to", revision, *at), 2, "revision")
     refused(command("downgrade", "--yes", *at, "--", revision), 2, "revision")
     assert command("current", *at).out == "0003\n"
+
+
+@pytest.mark.parametrize("revision", ["0003-3", "0004-4", "-4", "-1", "000", "heads", "base+1"])
+def test_a_downgrade_takes_no_revision_that_must_be_worked_out(
+    sqlite_url: str, revision: str
+) -> None:
+    """Such a way may lead to base, and the question would not say that all runs are dropped."""
+    filled(sqlite_url, snapshot("r"))
+    for yes in ((), ("--yes",)):
+        ended = command("downgrade", *yes, "--url", sqlite_url, "--", revision)
+        refused(ended, 2, f"revision {revision!r}", f"0001, 0002, 0003, {REVISION}, head, base")
+    assert lines_of(sqlite_url) == newest_first(snapshot("r"))
 
 
 def test_sql_is_printed_without_a_database_and_can_be_applied(empty_url: str) -> None:

@@ -356,7 +356,11 @@ NOT_A_DATABASE = {
     "port": f"postgresql://user:{PASSWORD}@host:port/name",
     "path": "store.db",
 }
-GONE = ["memory://", "sqlite://", "sqlite:///", "sqlite:///:memory:"]
+GONE = [
+    "memory://", "sqlite://", "sqlite:///", "sqlite:///:memory:", "sqlite+aiosqlite:///?x=1",
+    "sqlite:///file::memory:?cache=shared&uri=true", "sqlite:///file:x?mode=memory&uri=true",
+    "sqlite:///file:x%3Fmode=memory?uri=true", "sqlite:///file:/x?vfs=memdb&uri=true",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", EACH)

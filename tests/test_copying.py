@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from datetime import datetime, timedelta
@@ -21,6 +22,7 @@ from workflow_store import (
     SchemaMismatchError,
     StoreClosedError,
     open_store,
+    room,
 )
 from workflow_store.archive import to_line
 from workflow_store.copying import Comparison, Copied, Outcome, copy_runs, put_run
@@ -279,6 +281,25 @@ async def test_a_copy_that_is_cancelled_goes_on_where_it_was(
     found = await copy_runs(memory, other)
     assert found.agree
     assert await held(other) == newest_first(*several(150))
+
+
+async def test_large_runs_are_not_all_in_memory_at_once(
+    sqlite_url: str, other: ResumableWorkflowStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither when they are compared, nor when they wait to be written."""
+    size = 1_000_000
+    monkeypatch.setattr(room, "_BYTES_AT_ONCE", 4 * size)
+    async with open_store(sqlite_url) as source:
+        for number in range(40):
+            await put_run(source, snapshot(f"r{number}", step("s", result="x" * size)))
+        for write in (True, False):
+            tracemalloc.start()
+            try:
+                assert (await copy_runs(source, other, write=write)).agree
+                _, peak = tracemalloc.get_traced_memory()
+            finally:
+                tracemalloc.stop()
+            assert peak < 35 * size
 
 
 # -- one run ---------------------------------------------------------------------------

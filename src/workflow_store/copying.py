@@ -12,14 +12,14 @@ import asyncio
 import hashlib
 from collections import Counter, deque
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from contextlib import ExitStack, aclosing
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from functools import cached_property
 from typing import NamedTuple
 
 from .checks import MAX_LIMIT
+from .room import Room
 from .state import RunSummary
 from .store import ResumableWorkflowStore, RunSnapshot
 
@@ -27,7 +27,7 @@ __all__ = ["Comparison", "Copied", "Digest", "Outcome", "copy_runs", "put_run", 
 
 _RUNS_AT_ONCE = 64
 _STEPS_AT_ONCE = 3_200
-"""How much is in memory at a time; a run with more steps goes alone."""
+"""How much is looked at at a time; a run with more steps goes alone."""
 
 _PASSES = 5
 
@@ -127,11 +127,11 @@ async def put_run(store: ResumableWorkflowStore, snapshot: RunSnapshot) -> Copie
         What was found: `SAME`, `NEW` or `CHANGED`, which are then equal to the snapshot; or
         `NEWER`, which is left alone.
     """
-    wanted = _Held(snapshot)
-    there = await _held(store, snapshot.run.run_task_id)
+    wanted = _known(snapshot)
+    there = await _read(store, snapshot.run.run_task_id)
     outcome = _compare(wanted, there)
     if outcome in _WRITTEN:
-        await _write(store, wanted, there)
+        await _write(store, snapshot, wanted, there)
     return Copied(snapshot.run.run_task_id, outcome, len(snapshot.steps))
 
 
@@ -218,6 +218,7 @@ async def _walk(
     on_run: Progress,
 ) -> None:
     window: deque[tuple[_Visit, asyncio.Task[_Seen]]] = deque()
+    room = Room()
 
     async def settle() -> None:
         visit, task = window.popleft()
@@ -243,7 +244,7 @@ async def _walk(
             async for visit in visits:
                 while window and is_full(visit):
                     await settle()
-                looking = asyncio.create_task(_see(source, destination, visit, write))
+                looking = asyncio.create_task(_see(source, destination, visit, write, room))
                 window.append((visit, looking))
             while window:
                 await settle()
@@ -276,39 +277,34 @@ def _place(run: RunSummary) -> tuple[datetime, str]:
     return run.created_at, run.run_task_id
 
 
-@dataclass
-class _Held:
-    """A run that a store holds, and its text, which says more than the objects do.
+class _Known(NamedTuple):
+    """What is kept of a run that was read: its sums, which say more than the objects do.
 
     As objects, 1, 1.0 and True are equal, and so are objects of JSON in any order of keys.
     """
 
-    snapshot: RunSnapshot
-
-    @cached_property
-    def lines(self) -> list[str]:
-        return [each.model_dump_json() for each in (self.snapshot.run, *self.snapshot.steps)]
-
-    @cached_property
-    def sum(self) -> tuple[int, bytes]:
-        text = "".join(f"{line}\n" for line in self.lines)
-        return len(self.snapshot.steps), hashlib.sha256(text.encode()).digest()
-
-    @property
-    def latest(self) -> datetime:
-        run, steps = self.snapshot
-        times = [run.created_at, run.updated_at]
-        times += [time for step in steps for time in (step.started_at, step.completed_at) if time]
-        return max(times)
-
-    @property
-    def order(self) -> list[str]:
-        return [step.step_id for step in self.snapshot.steps]
+    sum: tuple[int, bytes]
+    lines: list[bytes]
+    order: list[str]
+    latest: datetime
+    size: int
 
 
-async def _held(store: ResumableWorkflowStore, run_task_id: str) -> _Held | None:
-    snapshot = await store.load_run(run_task_id)
-    return None if snapshot is None else _Held(snapshot)
+def _known(snapshot: RunSnapshot) -> _Known:
+    run, steps = snapshot
+    whole = hashlib.sha256()
+    lines = []
+    size = 0
+    for each in (run, *steps):
+        line = each.model_dump_json().encode()
+        whole.update(line)
+        whole.update(b"\n")
+        lines.append(hashlib.sha256(line).digest())
+        size += len(line)
+    times = [run.created_at, run.updated_at]
+    times += [time for step in steps for time in (step.started_at, step.completed_at) if time]
+    order = [step.step_id for step in steps]
+    return _Known((len(steps), whole.digest()), lines, order, max(times), size)
 
 
 async def _see(
@@ -316,24 +312,35 @@ async def _see(
     destination: ResumableWorkflowStore,
     visit: _Visit,
     write: bool,
+    room: Room,
 ) -> _Seen:
-    wanted = await _held(source, visit.run_task_id)
-    there = await _held(destination, visit.run_task_id)
+    with ExitStack() as held:
+        async with room.reading():
+            # One after the other: the destination's values are gone before the source's come.
+            there = await _read(destination, visit.run_task_id)
+            snapshot = await source.load_run(visit.run_task_id)
+            wanted = None if snapshot is None else _known(snapshot)
+            outcome = _compare(wanted, there)
+            if snapshot is None or wanted is None or not write or outcome not in _WRITTEN:
+                copied: Copied | None = Copied(visit.run_task_id, outcome, visit.steps)
+                if wanted is not None and not visit.at_source:
+                    copied = None  # its visit at the source tells
+                sums = (None if side is None else side.sum for side in (wanted, there))
+                return _Seen(copied, *sums)
+            held.enter_context(room.holding(wanted.size))
+        await _write(destination, snapshot, wanted, there)
+    # Another walk follows, which sums up.
+    return _Seen(Copied(visit.run_task_id, outcome, visit.steps), None, None)
+
+
+async def _read(store: ResumableWorkflowStore, run_task_id: str) -> _Known | None:
+    snapshot = await store.load_run(run_task_id)
+    return None if snapshot is None else _known(snapshot)
+
+
+def _compare(wanted: _Known | None, there: _Known | None) -> Outcome:
     if wanted is None:  # or deleted since it was listed
-        outcome = Outcome.SAME if there is None else Outcome.EXTRA
-    else:
-        outcome = _compare(wanted, there)
-        if write and outcome in _WRITTEN:
-            await _write(destination, wanted, there)
-            # Another walk follows, which sums up.
-            return _Seen(Copied(visit.run_task_id, outcome, visit.steps), None, None)
-    copied: Copied | None = Copied(visit.run_task_id, outcome, visit.steps)
-    if wanted is not None and not visit.at_source:
-        copied = None  # its visit at the source tells
-    return _Seen(copied, *(None if side is None else side.sum for side in (wanted, there)))
-
-
-def _compare(wanted: _Held, there: _Held | None) -> Outcome:
+        return Outcome.SAME if there is None else Outcome.EXTRA
     if there is None:
         return Outcome.NEW
     if wanted.sum == there.sum:
@@ -341,8 +348,10 @@ def _compare(wanted: _Held, there: _Held | None) -> Outcome:
     return Outcome.NEWER if there.latest > wanted.latest else Outcome.CHANGED
 
 
-async def _write(store: ResumableWorkflowStore, wanted: _Held, there: _Held | None) -> None:
-    run, steps = wanted.snapshot
+async def _write(
+    store: ResumableWorkflowStore, snapshot: RunSnapshot, wanted: _Known, there: _Known | None
+) -> None:
+    run, steps = snapshot
     if there is not None and wanted.order[: len(there.order)] != there.order:
         await store.delete_run(run.run_task_id)
         there = None

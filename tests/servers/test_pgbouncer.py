@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 
+from archived import filled, lines_of, newest_first, several
 from bouncing import SERVER_CONNECTIONS, Pgbouncer, pgbouncer
+from commands import process
 from conftest import PATIENCE_S, checked_out, until
 from failing import sessions
 from processes import count
@@ -232,6 +235,17 @@ async def test_a_pooler_in_session_mode_is_migrated_through(
         await asyncio.gather(*(migrate.upgrade(url) for _ in range(3)))
         async with open_store(url) as store:
             await store.create_run(a_run())
+
+
+def test_a_copy_goes_through_the_pooler_there_and_back(pooled_url: str, tmp_path: Path) -> None:
+    """Nobody has to say that there is one."""
+    source = filled(f"sqlite:///{tmp_path}/source.db", *several(100))
+    back = f"sqlite:///{tmp_path}/back.db"
+    for one, other in ((source, pooled_url), (pooled_url, back)):
+        done = process("copy", one, other)
+        assert (done.code, done.err.splitlines()[-1]) == (0, "Both sides agree.")
+        assert process("copy", one, other, "--verify").code == 0
+    assert lines_of(back) == lines_of(source) == newest_first(*several(100))
 
 
 @pytest.mark.parametrize("option", [True, False])

@@ -11,6 +11,7 @@ from .archive import export, import_
 from .copy import copy
 from .doctor import doctor
 from .failing import Commands
+from .running import emit
 from .runs import runs
 from .schema import check, current, downgrade, migrate
 
@@ -32,7 +33,7 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(version("workflow-store"))
+        emit(version("workflow-store"))
         raise typer.Exit
 
 

@@ -91,9 +91,7 @@ def import_(
     ):
         lines = _lines(file, files)
         opening = AsyncExitStack()
-        store = runner.run(
-            opening.enter_async_context(opened(url, schema, migrate=None, many=True))
-        )
+        store = runner.run(opening.enter_async_context(opened(url, schema, migrate=None)))
         try:
             for number, line in enumerate(lines, 1):
                 try:

@@ -60,8 +60,8 @@ def copy(
 
     async def work() -> Comparison:
         async with (
-            opened(source, source_schema or schema, many=True) as here,
-            opened(destination, schema, migrate=False if compares else None, many=True) as there,
+            opened(source, source_schema or schema) as here,
+            opened(destination, schema, migrate=False if compares else None) as there,
         ):
             return await _walks(here, there, write=not compares, in_the_way=in_the_way)
 

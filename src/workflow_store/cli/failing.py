@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import typer
@@ -19,7 +21,12 @@ __all__ = ["Commands"]
 _UsageError: Any = typer.BadParameter.__base__
 """Typer has it under no name of its own."""
 
-_SECRETS = re.compile(r"(?<=://).*(?=@)|(?<=password=)[^&\s)']*", re.DOTALL)
+_SECRETS = re.compile(
+    r"(?<=://).*(?=@)"
+    r"|(?<=://)[^@]*:[^@]*$"  # an option's name ends at the first =, perhaps in a password
+    r"|(?<=password=)[^&\s)']*",
+    re.DOTALL,
+)
 
 
 class Commands(TyperGroup):
@@ -40,13 +47,25 @@ class Commands(TyperGroup):
             say(message)
             sys.exit(code)
 
+    def make_context(self, *args: Any, **options: Any) -> Any:
+        """Read the arguments before the command's name."""
+        with _masking():
+            return super().make_context(*args, **options)
+
     def invoke(self, ctx: Any) -> Any:
-        """Run a command; what is quoted of wrong arguments may be a URL or worse."""
-        try:
+        """Read the command's arguments, and run it."""
+        with _masking():
             return super().invoke(ctx)
-        except _UsageError as error:
-            error.message = visible(_SECRETS.sub("***", error.message), lines=True)
-            raise
+
+
+@contextmanager
+def _masking() -> Iterator[None]:
+    """Mask what is quoted of wrong arguments, which may be a URL or worse."""
+    try:
+        yield
+    except _UsageError as error:
+        error.message = visible(_SECRETS.sub("***", error.message), lines=True)
+        raise
 
 
 def _told(error: Exception) -> tuple[str, Exit]:

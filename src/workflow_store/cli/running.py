@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from enum import IntEnum
 from typing import NoReturn
+from urllib.parse import parse_qsl
 
 import typer
 
@@ -16,12 +17,14 @@ from ..sql.engine import default_url, masked, parse_url
 from ..store import ResumableWorkflowStore
 from .pictures.visible import visible
 
-__all__ = ["Exit", "emit", "name_of", "opened", "refuse", "refuse_memory", "say", "to_terminal"]
+__all__ = [
+    "Exit", "emit", "make_sure_of_output", "name_of", "opened", "refuse", "refuse_memory", "say",
+    "to_terminal",
+]  # fmt: skip
 
 _MEMORY = "memory:"
-_IN_MEMORY = {
-    "memory://", "sqlite://", "sqlite:///", "sqlite:///:memory:", "sqlite:///%3Amemory%3A",
-}  # fmt: skip
+_LOST = {("mode", "memory"), ("vfs", "memdb")}
+"""The options with which SQLite keeps nothing in a file."""
 
 
 class Exit(IntEnum):
@@ -49,11 +52,18 @@ def emit(line: str) -> None:
 
     A terminal may act on characters that JSON lets stand, so they are escaped there, as JSON can.
     """
+    make_sure_of_output()
     if to_terminal():
         line = "".join(
             char if char.isprintable() or char == "\n" else json.dumps(char)[1:-1] for char in line
         )
     typer.echo(line.encode())
+
+
+def make_sure_of_output() -> None:
+    """Refuse to print data where that would be lost in silence."""
+    if sys.stdout is None:
+        refuse("Standard output is closed: what was asked for could not be printed.")
 
 
 def to_terminal() -> bool:
@@ -75,7 +85,7 @@ def name_of(url: str | None) -> str:
 def refuse_memory(url: str | None) -> None:
     """Refuse a database that ends with the command, in which there is nothing to be found."""
     name = name_of(url)
-    if name in _IN_MEMORY:
+    if _ends_with_the_process(url or default_url()):
         refuse(
             f"{name} is empty whenever a command begins: name a database with --url or "
             "WORKFLOW_STORE_URL.",
@@ -83,9 +93,22 @@ def refuse_memory(url: str | None) -> None:
         )
 
 
+def _ends_with_the_process(url: str) -> bool:
+    if url.startswith(_MEMORY):
+        return True
+    dialect, parsed = parse_url(url)
+    if dialect.name != "sqlite":
+        return False
+    # A URI of SQLite may bring options along, beside those of the URL.
+    path, _, options = (parsed.database or "").removeprefix("file:").partition("?")
+    given = {*parse_qsl(options)}
+    given |= {(name, value) for name, some in parsed.normalized_query.items() for value in some}
+    return path in {"", ":memory:"} or not given.isdisjoint(_LOST)
+
+
 @asynccontextmanager
 async def opened(
-    url: str | None, schema: str | None, *, migrate: bool | None = False, many: bool = False
+    url: str | None, schema: str | None, *, migrate: bool | None = False
 ) -> AsyncIterator[ResumableWorkflowStore]:
     """Open a store that is there already, at the revision that it must have.
 
@@ -93,11 +116,8 @@ async def opened(
         url: the database, None for the environment's.
         schema: the PostgreSQL schema of its tables.
         migrate: None where a SQLite file may be made and brought up to date.
-        many: whether there are so many statements that preparing them pays.
     """
     refuse_memory(url)
     # A pooler in transaction mode may lie between, and its users should not need to say so.
-    async with open_store(
-        url, schema=schema, migrate=migrate, transaction_pooler=not many
-    ) as store:
+    async with open_store(url, schema=schema, migrate=migrate, transaction_pooler=True) as store:
         yield store

@@ -11,8 +11,9 @@ import typer
 from ..errors import SchemaMismatchError
 from ..sql import migrate as migrations
 from ..sql.models import REVISION
+from ..sql.version import script_location
 from .options import Json, Schema, Url, Yes, confirm
-from .running import emit, name_of, refuse, refuse_memory, say
+from .running import Exit, emit, name_of, refuse, refuse_memory, say
 
 __all__ = ["check", "current", "downgrade", "migrate"]
 
@@ -110,9 +111,20 @@ def downgrade(
         after = await migrations.current(url, schema=schema)
         say(_moved(name_of(url), before, after))
 
+    _make_sure_it_is_known(revision)
     loss = "drops all runs of" if revision == "base" else "changes the tables of"
     confirm(f"Going back to {revision} {loss} {name_of(url)}.", yes=yes)
     asyncio.run(work())
+
+
+def _make_sure_it_is_known(revision: str) -> None:
+    """Refuse what Alembic would work out, so that a way to base is told before it is gone."""
+    from alembic.script import ScriptDirectory
+
+    scripts = ScriptDirectory(str(script_location()))
+    known = [*sorted(each.revision for each in scripts.walk_revisions()), "head", "base"]
+    if revision not in known:
+        refuse(f"There is no revision {revision!r}: name one of {', '.join(known)}.", Exit.USAGE)
 
 
 def _moved(where: str, before: str | None, after: str | None) -> str:

@@ -16,6 +16,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from .running import make_sure_of_output
+
 __all__ = ["Advance", "draw", "progress"]
 
 Advance = Callable[[int], None]
@@ -25,6 +27,7 @@ _WIDTH_OF_PIPE = 120
 
 def draw(picture: RenderableType) -> None:
     """Draw on standard output; into a pipe, as wide as a wide terminal and without colours."""
+    make_sure_of_output()
     console = Console()
     if not console.is_terminal:
         console = Console(width=_WIDTH_OF_PIPE)
