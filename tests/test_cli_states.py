@@ -359,8 +359,10 @@ NOT_A_DATABASE = {
 GONE = [
     "memory://", "sqlite://", "sqlite:///", "sqlite:///:memory:", "sqlite+aiosqlite:///?x=1",
     "sqlite:///file::memory:?cache=shared&uri=true", "sqlite:///file:x?mode=memory&uri=true",
-    "sqlite:///file:x%3Fmode=memory?uri=true", "sqlite:///file:/x?vfs=memdb&uri=true",
+    "sqlite:///file:/x?vfs=memdb&uri=true",
 ]  # fmt: skip
+if make_url("sqlite:///x%3Fy").database == "x?y":  # for SQLAlchemy 2.0, it is the name of a file
+    GONE.append("sqlite:///file:x%3Fmode=memory?uri=true")
 
 
 @pytest.mark.parametrize("name", EACH)
