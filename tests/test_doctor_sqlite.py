@@ -49,18 +49,23 @@ async def test_a_connection_that_was_set_up_badly_is_bad(file_url: str) -> None:
             assert (await check(connection, subject)).verdict is BAD
 
 
-async def test_a_damaged_page_is_bad(file_url: str) -> None:
-    async with open_store(file_url) as store:
-        await some_runs(store, 50)
-    file = file_of(file_url)
+def spoil(url: str, name: str, page: bytes) -> None:
+    """Write another first page over that of a table or an index."""
+    file = file_of(url)
     assert file is not None
     with closing(sqlite3.connect(file)) as connection:
         (root,) = connection.execute(
-            "SELECT rootpage FROM sqlite_master WHERE name LIKE 'ix_runs_user_id%'"
+            "SELECT rootpage FROM sqlite_master WHERE name LIKE ?", [name]
         ).fetchone()
     with file.open("r+b") as opened:
-        opened.seek((root - 1) * 4096)
-        opened.write(b"\xff" * 4096)
+        opened.seek((root - 1) * len(page))
+        opened.write(page)
+
+
+async def test_a_damaged_page_is_bad(file_url: str) -> None:
+    async with open_store(file_url) as store:
+        await some_runs(store, 50)
+    spoil(file_url, "ix_runs_user_id%", b"\xff" * 4096)
     finding = await the("integrity", file_url)
     assert finding.verdict is BAD
     assert finding.found.startswith("the file is damaged: ")
@@ -118,15 +123,7 @@ async def write_past_an_index(url: str, index: str) -> None:
 async def test_a_damaged_table_of_others_is_told_too(file_url: str) -> None:
     """It is the same file."""
     await execute(file_url, "CREATE TABLE theirs AS SELECT 1 AS a")
-    file = file_of(file_url)
-    assert file is not None
-    with closing(sqlite3.connect(file)) as connection:
-        (root,) = connection.execute(
-            "SELECT rootpage FROM sqlite_master WHERE name = 'theirs'"
-        ).fetchone()
-    with file.open("r+b") as opened:
-        opened.seek((root - 1) * 4096)
-        opened.write(bytes(4096))
+    spoil(file_url, "theirs", bytes(4096))
     assert (await the("integrity", file_url)).verdict is BAD
 
 

@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from enum import IntEnum
 from typing import NoReturn
-from urllib.parse import parse_qsl
 
 import typer
 
@@ -23,8 +22,6 @@ __all__ = [
 ]  # fmt: skip
 
 _MEMORY = "memory:"
-_LOST = {("mode", "memory"), ("vfs", "memdb")}
-"""The options with which SQLite keeps nothing in a file."""
 
 
 class Exit(IntEnum):
@@ -97,13 +94,7 @@ def _ends_with_the_process(url: str) -> bool:
     if url.startswith(_MEMORY):
         return True
     dialect, parsed = parse_url(url)
-    if dialect.name != "sqlite":
-        return False
-    # A URI of SQLite may bring options along, beside those of the URL.
-    path, _, options = (parsed.database or "").removeprefix("file:").partition("?")
-    given = {*parse_qsl(options)}
-    given |= {(name, value) for name, some in parsed.normalized_query.items() for value in some}
-    return path in {"", ":memory:"} or not given.isdisjoint(_LOST)
+    return dialect.ends_with_the_process(parsed)
 
 
 @asynccontextmanager

@@ -11,7 +11,7 @@ import typer
 from ..errors import SchemaMismatchError
 from ..sql import migrate as migrations
 from ..sql.models import REVISION
-from ..sql.version import script_location
+from ..sql.version import known_revisions
 from .options import Json, Schema, Url, Yes, confirm
 from .running import Exit, emit, name_of, refuse, refuse_memory, say
 
@@ -119,10 +119,7 @@ def downgrade(
 
 def _make_sure_it_is_known(revision: str) -> None:
     """Refuse what Alembic would work out, so that a way to base is told before it is gone."""
-    from alembic.script import ScriptDirectory
-
-    scripts = ScriptDirectory(str(script_location()))
-    known = [*sorted(each.revision for each in scripts.walk_revisions()), "head", "base"]
+    known = [*known_revisions(), "head", "base"]
     if revision not in known:
         refuse(f"There is no revision {revision!r}: name one of {', '.join(known)}.", Exit.USAGE)
 

@@ -43,9 +43,7 @@ def parse_url(url: str | URL) -> tuple[StoreDialect, URL]:
     except (ArgumentError, ValueError):
         # The text is not shown: what cannot be parsed cannot be masked.
         raise ValueError(f"Not a database URL. Supported are {SUPPORTED_URLS}.") from None
-    dialect = _DIALECTS.get(parsed.drivername)
-    if dialect is None:
-        raise ValueError(f"{parsed.drivername!r} is not supported. Supported are {SUPPORTED_URLS}.")
+    dialect = _dialect_named(parsed.drivername)
     dialect.check_url(parsed)
     return dialect, parsed
 
@@ -56,7 +54,14 @@ def dialect_of(engine: AsyncEngine) -> StoreDialect:
     Raises:
         ValueError: one that is not supported.
     """
-    return parse_url(f"{engine.dialect.name}+{engine.dialect.driver}://")[0]
+    return _dialect_named(f"{engine.dialect.name}+{engine.dialect.driver}")
+
+
+def _dialect_named(name: str) -> StoreDialect:
+    dialect = _DIALECTS.get(name)
+    if dialect is None:
+        raise ValueError(f"{name!r} is not supported. Supported are {SUPPORTED_URLS}.")
+    return dialect
 
 
 def masked(url: URL) -> str:

@@ -29,7 +29,13 @@ from .dialects import EngineOptions, Migrating, StoreDialect, complete_options
 from .engine import default_schema, default_url, dialect_of, masked, parse_url
 from .faults import translated
 from .models import REVISION, Base
-from .version import on_version_apply, read_revision, script_location, version_location
+from .version import (
+    known_revisions,
+    on_version_apply,
+    read_revision,
+    script_location,
+    version_location,
+)
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -106,11 +112,8 @@ async def current(
         StoreUnavailableError: the database cannot be reached, or there is no such file.
         ValueError: the URL is not supported.
     """
-    async with (
-        _connect(url_or_engine) as (connection, dialect, _),
-        dialect.transaction(connection, complete_options({}), writes=False),
-    ):
-        return await connection.run_sync(read_revision, _schema(dialect, schema))
+    found, _ = await _look(complete_options({}), url_or_engine, schema)
+    return found
 
 
 async def check(
@@ -179,11 +182,7 @@ async def check_with(
     schema: str | None,
 ) -> None:
     """Do what `check` says, within the limits of a store's options."""
-    async with (
-        _connect(url_or_engine) as (connection, dialect, where),
-        dialect.transaction(connection, options, writes=False),
-    ):
-        found = await connection.run_sync(read_revision, _schema(dialect, schema))
+    found, where = await _look(options, url_or_engine, schema)
     if found != REVISION:
         raise _mismatch(found, where, schema)
 
@@ -205,6 +204,17 @@ async def migrating(
 # -- inside ----------------------------------------------------------------------------
 
 
+async def _look(
+    options: EngineOptions, url_or_engine: str | URL | AsyncEngine | None, schema: str | None
+) -> tuple[str | None, str]:
+    """Give the revision of a database, and its masked URL."""
+    async with (
+        _connect(url_or_engine) as (connection, dialect, where),
+        dialect.transaction(connection, options, writes=False),
+    ):
+        return await connection.run_sync(read_revision, _schema(dialect, schema)), where
+
+
 async def _migrate(
     direction: str,
     url_or_engine: str | URL | AsyncEngine | None,
@@ -213,7 +223,6 @@ async def _migrate(
     lock_timeout_s: float,
 ) -> str | None:
     from alembic import command
-    from alembic.script import ScriptDirectory
     from alembic.util import CommandError
 
     _check_form(revision, parts=1)
@@ -232,10 +241,7 @@ async def _migrate(
             try:
                 getattr(command, direction)(config, revision)
             except CommandError as error:
-                known = {
-                    each.revision for each in ScriptDirectory.from_config(config).walk_revisions()
-                }
-                if at is not None and at not in known:
+                if at is not None and at not in known_revisions():
                     raise _mismatch(at, where, schema) from error
                 raise InvalidStateError(
                     f"revision: cannot {direction} {where} from {at or 'base'} to "

@@ -19,7 +19,13 @@ if TYPE_CHECKING:
     from alembic.runtime.migration import MigrationContext, MigrationInfo
     from alembic.script import ScriptDirectory
 
-__all__ = ["on_version_apply", "read_revision", "script_location", "version_location"]
+__all__ = [
+    "known_revisions",
+    "on_version_apply",
+    "read_revision",
+    "script_location",
+    "version_location",
+]
 
 
 def script_location() -> Path:
@@ -38,6 +44,14 @@ def version_location() -> Path:
     an `alembic.ini`.
     """
     return script_location() / "versions"
+
+
+def known_revisions() -> list[str]:
+    """Give the ids of our revisions, the oldest first."""
+    from alembic.script import ScriptDirectory
+
+    scripts = ScriptDirectory(str(script_location()))
+    return sorted(each.revision for each in scripts.walk_revisions())
 
 
 def read_revision(connection: Connection, schema: str | None) -> str | None:

@@ -91,6 +91,10 @@ class StoreDialect(ABC):
         """Tell whether connecting would make the database, which is not there yet."""
 
     @abstractmethod
+    def ends_with_the_process(self, url: URL) -> bool:
+        """Tell whether the database is in the memory of the process that connects to it."""
+
+    @abstractmethod
     async def prepare(self, engine: AsyncEngine, options: EngineOptions) -> None:
         """Do what the store's own database needs once, before it is used."""
 

@@ -136,6 +136,9 @@ class _Postgresql(StoreDialect):
     def is_missing(self, url: URL) -> bool:
         return False
 
+    def ends_with_the_process(self, url: URL) -> bool:
+        return False
+
     async def prepare(self, engine: AsyncEngine, options: EngineOptions) -> None:
         pass
 

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence, Set
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import parse_qsl
 
 from sqlalchemy import (
     URL,
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
 __all__ = ["SQLITE"]
 
 _T = TypeVar("_T")
+
+_IN_MEMORY = {("mode", "memory"), ("vfs", "memdb")}
+"""The options with which SQLite keeps nothing in a file."""
 
 _LENGTH_OF_TIME = len("2026-01-31 23:59:59.000000")
 
@@ -93,6 +97,13 @@ class _Sqlite(StoreDialect):
         if self._is_in_memory(url) or "mode" in url.query:  # which says what is to be made
             return False
         return not Path((url.database or "").removeprefix("file:")).exists()
+
+    def ends_with_the_process(self, url: URL) -> bool:
+        # A URI of SQLite may bring options along, beside those of the URL.
+        path, _, options = (url.database or "").removeprefix("file:").partition("?")
+        given = {*parse_qsl(options)}
+        given |= {(name, value) for name, some in url.normalized_query.items() for value in some}
+        return path in {"", ":memory:"} or not given.isdisjoint(_IN_MEMORY)
 
     async def prepare(self, engine: AsyncEngine, options: EngineOptions) -> None:
         if self._is_in_memory(engine.url):
