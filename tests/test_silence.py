@@ -149,9 +149,14 @@ async def test_the_revision_is_not_waited_for_for_ever(
         await look(url)
 
 
-async def test_a_connection_whose_server_was_only_slow_is_kept(postgres_url: str) -> None:
-    """Whatever ran out of time is over in the server, too."""
-    async with SqlWorkflowStore(postgres_url, statement_timeout_s=1.5, pool_size=1) as store:
+@pytest.mark.parametrize("transaction_pooler", [False, True], ids=["", "transaction-pooler"])
+async def test_a_connection_whose_server_was_only_slow_is_kept(
+    postgres_url: str, *, transaction_pooler: bool
+) -> None:
+    """Whatever ran out of time is over in the server, too, and so is its transaction."""
+    async with SqlWorkflowStore(
+        postgres_url, statement_timeout_s=1.5, pool_size=1, transaction_pooler=transaction_pooler
+    ) as store:
         await store.create_run(run())
         before = await sessions(postgres_url)
         async with locked(postgres_url):
