@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from workflow_store import ResumableWorkflowStore, open_store
-from workflow_store.listing import Listing
+from workflow_store.pagination import Listing
 
 from .arena import median_ms, say
 from .listing_tables import RunTable, Selection, fill_postgresql, fill_sqlite, selections

@@ -21,12 +21,7 @@ from typing import Any
 import asyncpg
 from sqlalchemy import make_url
 
-from workflow_store import (
-    ResumableWorkflowStore,
-    TaskStatus,
-    WorkflowStepState,
-    open_store,
-)
+from workflow_store import ResumableWorkflowStore, TaskStatus, WorkflowStepState, open_store
 
 from .place import Place
 from .values import KILOBYTE, Values

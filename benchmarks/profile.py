@@ -14,8 +14,9 @@ from statistics import median
 from typing import Any
 
 from workflow_store import TaskStatus, WorkflowExecutionState, WorkflowStepState, open_store
-from workflow_store.sql import driver, rows, writer
-from workflow_store.sql.dialects import postgresql, sqlite
+from workflow_store.sql import driver, group_commit, rows
+from workflow_store.sql.dialects.postgresql import dialect as postgresql_dialect
+from workflow_store.sql.dialects.sqlite import dialect as sqlite_dialect
 
 from .place import Place
 from .values import KILOBYTE, Values
@@ -107,11 +108,11 @@ async def _profile(url: str) -> dict[str, float]:
 
 async def _main(place: Place) -> None:
     _around(rows, "step_row", None, "row made")
-    _around(writer.GroupCommit, "_settle", "lane", None)
+    _around(group_commit.GroupCommit, "_settle", "lane", None)
     _around(driver.Driver, "_on_connection", None, "given back")
-    for dialect in (sqlite.SQLITE, postgresql.POSTGRESQL):
+    for dialect in (sqlite_dialect.SQLITE, postgresql_dialect.POSTGRESQL):
         _around(dialect, "execute", "driver", "driver returned")
-    sqlite._in_its_thread = _in_thread(sqlite._in_its_thread)  # type: ignore[assignment] # noqa: SLF001
+    sqlite_dialect._in_its_thread = _in_thread(sqlite_dialect._in_its_thread)  # type: ignore[assignment] # noqa: SLF001
     file = await place.sqlite_file("profile", our_tables=True)
     server = await place.postgres_database("profile", our_tables=True)
     profiles = [await _profile(f"sqlite:///{file}"), await _profile(server)]

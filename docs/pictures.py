@@ -33,9 +33,9 @@ from workflow_store import (
     copying,
     open_store,
 )
-from workflow_store.cli.pictures.findings import findings_table
-from workflow_store.cli.pictures.page import page
-from workflow_store.cli.pictures.terminal import run_picture, runs_table
+from workflow_store.cli.findings import findings_table
+from workflow_store.rendering.html import page
+from workflow_store.rendering.terminal import run_picture, runs_table
 from workflow_store.sql.doctor import Finding, examine
 
 IMAGES = Path(__file__).parent / "images"

@@ -6,12 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from workflow_store import (
-    ClaimLostError,
-    ResumableWorkflowStore,
-    RunClaim,
-    StoreUnavailableError,
-)
+from workflow_store import ClaimLostError, ResumableWorkflowStore, RunClaim, StoreUnavailableError
 
 
 @asynccontextmanager

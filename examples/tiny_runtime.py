@@ -13,13 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
-from workflow_store import (
-    JsonValue,
-    RunNotFoundError,
-    TaskStatus,
-    WorkflowStepState,
-    WorkflowStore,
-)
+from workflow_store import JsonValue, RunNotFoundError, TaskStatus, WorkflowStepState, WorkflowStore
 
 AT_ONCE = 3
 POLL_S = 0.02

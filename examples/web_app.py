@@ -39,7 +39,7 @@ from workflow_store import (
     TaskStatus,
     open_store,
 )
-from workflow_store.cli.pictures.page import page
+from workflow_store.rendering.html import page
 
 log = logging.getLogger(__name__)
 router = APIRouter()

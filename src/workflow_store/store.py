@@ -11,15 +11,9 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-from .checks import checked_identifier, checked_lease, checked_number
 from .errors import InvalidStateError
-from .state import (
-    JsonValue,
-    RunSummary,
-    TaskStatus,
-    WorkflowExecutionState,
-    WorkflowStepState,
-)
+from .state import JsonValue, RunSummary, TaskStatus, WorkflowExecutionState, WorkflowStepState
+from .validation import checked_identifier, checked_lease, checked_number
 
 __all__ = [
     "ResumableWorkflowStore",

@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from .archive import export, import_
+from .common import emit
 from .copy import copy
 from .doctor import doctor
-from .failing import Commands
-from .running import emit
+from .errors import Commands
+from .export import export, import_
+from .migrate import check, current, downgrade, migrate
 from .runs import runs
-from .schema import check, current, downgrade, migrate
 
 __all__ = ["app"]
 

@@ -13,9 +13,9 @@ import typer
 
 from ..copying import Comparison, Copied, Digest, Outcome, copy_runs, summaries
 from ..store import ResumableWorkflowStore
+from .common import emit, name_of, opened, refuse, say
 from .options import Json
-from .running import emit, name_of, opened, refuse, say
-from .terminal import progress
+from .progress import progress
 
 __all__ = ["copy"]
 

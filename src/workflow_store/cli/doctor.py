@@ -9,10 +9,10 @@ from typing import Annotated
 import typer
 
 from ..sql.doctor import Finding, Verdict, examine
+from .common import Exit, emit, name_of, refuse_memory, say
+from .findings import findings_table
 from .options import Json, Schema, Url
-from .pictures.findings import findings_table
-from .running import Exit, emit, name_of, refuse_memory, say
-from .terminal import draw
+from .progress import draw
 
 __all__ = ["doctor"]
 

@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from .pictures.visible import visible
-from .running import Exit, refuse
+from ..rendering.escaping import visible
+from .common import Exit, refuse
 
 __all__ = ["Json", "Schema", "Url", "Yes", "confirm", "time"]
 

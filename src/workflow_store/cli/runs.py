@@ -12,14 +12,14 @@ import typer
 
 from ..archive import to_line
 from ..copying import summaries
+from ..rendering.html import page
+from ..rendering.mermaid import mermaid
+from ..rendering.terminal import run_picture, runs_table
 from ..state import TaskStatus
 from ..store import ResumableWorkflowStore, RunPage, RunSnapshot
+from .common import emit, name_of, opened, refuse, say
 from .options import Json, Schema, Url, Yes, confirm, time
-from .pictures.mermaid import mermaid
-from .pictures.page import page
-from .pictures.terminal import run_picture, runs_table
-from .running import emit, name_of, opened, refuse, say
-from .terminal import draw, progress
+from .progress import draw, progress
 
 __all__ = ["runs"]
 

@@ -11,17 +11,17 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from ..errors import StoreClosedError, WorkflowStoreError
 from . import migrate
-from .compiling import Read, Write
 from .dialects import EngineOptions, Fault, StoreDialect
 from .driver import Driver
-from .engine import masked
-from .faults import store_error
-from .retries import Retries
-from .statements import Statements, Writes
-from .writer import GroupCommit
+from .errors import store_error
+from .group_commit import GroupCommit
+from .queries.compiler import Read, Write
+from .queries.statements import Statements, Writes
+from .retry import Retries
+from .urls import masked
 
 if TYPE_CHECKING:
-    from .telemetry import Call, Telemetry
+    from .telemetry.spans import Call, Telemetry
 
 __all__ = ["Database", "Session", "to_the_end"]
 

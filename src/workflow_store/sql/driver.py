@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.util import await_only, greenlet_spawn
 
-from .compiling import Read, Write
 from .dialects import Call, EngineOptions, StoreDialect
+from .queries.compiler import Read, Write
 
 __all__ = ["Driver"]
 

@@ -9,7 +9,10 @@ from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ..checks import (
+from ..pagination import Listing, Place
+from ..state import TERMINAL, TaskStatus
+from ..store import ResumableWorkflowStore, RunClaim, RunPage, WaitingStep, checked_claim
+from ..validation import (
     MAX_BATCH,
     MAX_LIMIT,
     checked_identifier,
@@ -17,14 +20,12 @@ from ..checks import (
     checked_number,
     checked_time,
 )
-from ..listing import Listing, Place
-from ..state import TERMINAL, TaskStatus
-from ..store import ResumableWorkflowStore, RunClaim, RunPage, WaitingStep, checked_claim
-from . import claims, rows
+from . import rows
 from .database import Database
-from .listing import list_runs
 from .methods import RunMethods
-from .purging import Purged, purge_batch
+from .queries import claims
+from .queries.listing import list_runs
+from .queries.purge import Purged, purge_batch
 
 __all__ = ["FleetMethods"]
 

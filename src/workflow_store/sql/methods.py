@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from abc import abstractmethod
 
-from ..checks import checked_identifier
 from ..errors import RunNotFoundError
 from ..state import JsonValue, WorkflowExecutionState, WorkflowStepState
 from ..store import RunSnapshot, WorkflowStore
+from ..validation import checked_identifier
 from . import rows
 from .database import Session
 

@@ -1,7 +1,7 @@
 """Between state objects and rows: the one module that knows both.
 
 A row is a tuple of what the driver takes and gives, in the order of the columns in
-`workflow_store.sql.statements`. A row that was read begins with the texts and ends with the
+`workflow_store.sql.queries.statements`. A row that was read begins with the texts and ends with the
 two times; what lies between them does not matter here.
 """
 
@@ -16,16 +16,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from .. import json_codec
-from ..checks import checked_identifier, checked_run, checked_step
 from ..errors import WorkflowStoreError
-from ..state import (
-    JsonValue,
-    TaskStatus,
-    WorkflowExecutionState,
-    WorkflowStepState,
-    restored_step,
-)
+from ..state import JsonValue, TaskStatus, WorkflowExecutionState, WorkflowStepState, restored_step
 from ..store import RunClaim
+from ..validation import checked_identifier, checked_run, checked_step
 from .dialects import StoreDialect
 
 __all__ = [

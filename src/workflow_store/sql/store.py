@@ -15,16 +15,16 @@ from ..store import ResumableWorkflowStore, RunClaim, StoreView, WorkflowStore, 
 from . import migrate as migrations
 from .database import Database, Session, to_the_end
 from .dialects import EngineOptions, complete_options
-from .engine import default_schema, dialect_of, masked, parse_url
-from .faults import translated
+from .errors import translated
 from .fleet import FleetMethods
-from .listening import telemetry_of
 from .methods import RunMethods
-from .retries import Retries
+from .retry import Retries
+from .telemetry import telemetry_of
+from .urls import default_schema, dialect_of, masked, parse_url
 from .views import BoundSession, FencedSession
 
 if TYPE_CHECKING:
-    from .telemetry import Telemetry
+    from .telemetry.spans import Telemetry
 
 __all__ = ["SqlWorkflowStore"]
 

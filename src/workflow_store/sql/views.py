@@ -8,11 +8,12 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..store import RunClaim
-from . import claims, rows
-from .compiling import Read, Statement, Write
+from . import rows
 from .database import Database, Session
 from .dialects import Fault
-from .faults import translated
+from .errors import translated
+from .queries import claims
+from .queries.compiler import Read, Statement, Write
 
 __all__ = ["BoundSession", "FencedSession"]
 

@@ -30,14 +30,14 @@ pytest.register_assert_rewrite(
 
 # These come after their asserts were registered.
 from .claims import ClaimsContract  # noqa: E402
-from .commits import CommitStepContract  # noqa: E402
-from .contract import WorkflowStoreContract  # noqa: E402
-from .listing import ListingContract  # noqa: E402
-from .purging import PurgeContract  # noqa: E402
+from .core import WorkflowStoreContract  # noqa: E402
 from .resumable import ResumableWorkflowStoreContract  # noqa: E402
+from .resumable.commit_step import CommitStepContract  # noqa: E402
+from .resumable.find_waiting_step import WaitingStepContract  # noqa: E402
+from .resumable.list_runs import ListingContract  # noqa: E402
+from .resumable.load_run import SnapshotContract  # noqa: E402
+from .resumable.purge_runs import PurgeContract  # noqa: E402
 from .samples import a_run, a_step  # noqa: E402
-from .snapshots import SnapshotContract  # noqa: E402
-from .waiting import WaitingStepContract  # noqa: E402
 
 __all__ = [
     "ClaimsContract",

@@ -7,8 +7,8 @@ database they ask of a `StoreDialect`.
 from .base import Call, Diagnosis, Fault, Migrating, StoreDialect
 from .health import Check, Finding, Subject, Told, Verdict, bad, duration, good, warning
 from .options import EngineOptions, complete_options
-from .postgresql import POSTGRESQL
-from .sqlite import SQLITE
+from .postgresql.dialect import POSTGRESQL
+from .sqlite.dialect import SQLITE
 from .types import Identifier, JsonText, Sequence, UtcDateTime
 
 __all__ = [

@@ -1,0 +1,1 @@
+"""The SQL of a store, one module per purpose."""

@@ -1,0 +1,48 @@
+"""The contract of opening and closing a store, test by test."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from ...errors import StoreClosedError
+from ...store import WorkflowStore
+from ..calls import CALLS
+from ..samples import a_run, a_step
+
+__all__ = ["Life"]
+
+
+class Life:
+    @pytest.mark.parametrize("call", CALLS)
+    async def test_a_closed_store_refuses_every_call(self, store: WorkflowStore, call: str) -> None:
+        await store.close()
+        try:
+            with pytest.raises(StoreClosedError):
+                await CALLS[call](store, "run")
+        finally:
+            await store.open()
+
+    async def test_opening_and_closing_twice_is_no_error(self, store: WorkflowStore) -> None:
+        await store.open()
+        await store.create_run(a_run())
+        await store.open()
+        assert await store.get_run("run") is not None
+        await store.close()
+        await store.close()
+        await store.open()
+        await store.create_run(a_run())
+
+    async def test_closing_completes_the_calls_that_were_made_before(
+        self, store: WorkflowStore
+    ) -> None:
+        await store.create_run(a_run())
+        tasks = [asyncio.ensure_future(store.upsert_step("run", a_step(f"{n}"))) for n in range(10)]
+        await asyncio.sleep(0)
+        await store.close()
+        try:
+            outcomes = await asyncio.wait_for(asyncio.gather(*tasks), timeout=60)
+            assert outcomes == [None] * 10
+        finally:
+            await store.open()

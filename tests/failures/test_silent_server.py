@@ -1,0 +1,197 @@
+"""A server that is cut off and says nothing: no call waits for it for ever."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime
+
+import pytest
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from support.databases import checked_out
+from support.failures import calls, fails, locked, run, sessions, step
+from support.network_proxy import Network, network
+from support.waiting import PATIENCE_S
+from workflow_store import RunClaim, RunNotFoundError, SqlWorkflowStore, StoreUnavailableError
+from workflow_store.sql import doctor, migrate
+from workflow_store.sql.dialects import POSTGRESQL, options
+from workflow_store.sql.dialects.postgresql import dialect
+
+A_CLAIM = RunClaim("r", "me", 1, 30.0, datetime.now(UTC))
+
+
+def all_calls(
+    store: SqlWorkflowStore, claim: RunClaim
+) -> dict[str, Callable[[], Awaitable[object]]]:
+    """The seven and all others that ask the database."""
+    now = datetime.now(UTC)
+    return {
+        **calls(store),
+        "load_run": lambda: store.load_run("r"),
+        "commit_step": lambda: store.commit_step("r", step(), {}),
+        "list_runs": store.list_runs,
+        "find_waiting_step": lambda: store.find_waiting_step("w"),
+        "purge_runs": lambda: store.purge_runs(created_before=now),
+        "claim_run": lambda: store.claim_run("r", owner="me"),
+        "claim_abandoned_runs": lambda: store.claim_abandoned_runs(owner="me"),
+        "renew_claim": lambda: store.renew_claim(claim),
+        "release_claim": lambda: store.release_claim(claim),
+        "fenced": lambda: store.fenced(claim).upsert_step("r", step()),
+    }
+
+
+@pytest.fixture
+async def cut(postgres_url: str) -> AsyncIterator[tuple[Network, str]]:
+    async with network(postgres_url) as (between, url):
+        yield between, url
+
+
+async def no_call_hangs(between: Network, open_: Callable[[], SqlWorkflowStore]) -> None:
+    """Cut the network under each call, each of them on a store of its own."""
+    stores = {name: open_() for name in all_calls(open_(), A_CLAIM)}
+    try:
+        await asyncio.gather(*(store.open() for store in stores.values()))
+        await stores["create_run"].create_run(run())
+        claim = await stores["claim_run"].claim_run("r", owner="me")
+        assert claim is not None
+        for store in stores.values():
+            await store.get_run("r")  # so that it has a connection
+        between.cut()
+        under_way = [
+            fails(all_calls(store, claim)[name](), StoreUnavailableError, "timed out")
+            for name, store in stores.items()
+        ]
+        await asyncio.gather(*under_way)
+        assert {checked_out(store) for store in stores.values()} == {0}
+        between.mend()
+        for store in stores.values():  # what was given up is in nobody's way
+            await store.upsert_step("r", step())
+            assert await store.list_steps("r") == [step()]
+        between.cut()
+    finally:
+        async with asyncio.timeout(PATIENCE_S):
+            await asyncio.gather(*(store.close() for store in stores.values()))
+        between.mend()
+
+
+@pytest.mark.parametrize("left_idle", [False, True], ids=["", "left-idle"])
+@pytest.mark.parametrize("transaction_pooler", [False, True], ids=["", "transaction-pooler"])
+async def test_no_call_waits_for_ever_for_a_server_that_is_cut_off(
+    cut: tuple[Network, str],
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    transaction_pooler: bool,
+    left_idle: bool,
+) -> None:
+    between, url = cut
+    if left_idle:
+        monkeypatch.setattr(type(POSTGRESQL), "IDLE_S", 0.0)
+    await no_call_hangs(
+        between,
+        lambda: SqlWorkflowStore(
+            url,
+            statement_timeout_s=1.5,
+            connect_timeout_s=2,
+            pool_size=1,
+            transaction_pooler=transaction_pooler,
+        ),
+    )
+
+
+async def test_no_call_on_the_engine_of_a_host_waits_for_ever(cut: tuple[Network, str]) -> None:
+    """Which has set no limit of its own."""
+    between, url = cut
+    engine = create_async_engine(
+        url.replace("postgresql:", "postgresql+asyncpg:"), pool_size=20, max_overflow=0
+    )
+    try:
+        await no_call_hangs(between, lambda: SqlWorkflowStore(engine, statement_timeout_s=1.5))
+    finally:
+        await engine.dispose()
+
+
+@pytest.mark.parametrize(
+    "words", [b"pg_catalog.version", b"workflow_store_alembic_version", b"COMMIT"]
+)
+async def test_opening_does_not_wait_for_ever(cut: tuple[Network, str], words: bytes) -> None:
+    """Wherever the server falls silent after it took the connection."""
+    between, url = cut
+    store = SqlWorkflowStore(url, statement_timeout_s=1.5, connect_timeout_s=2)
+    between.cut_at(words)
+    async with asyncio.timeout(20):  # nor for as long as the options of others
+        await fails(store.open(), StoreUnavailableError)
+    between.mend()
+    async with store:
+        await store.create_run(run())
+
+
+async def test_a_transaction_that_failed_does_not_wait_for_ever_to_be_rolled_back(
+    cut: tuple[Network, str],
+) -> None:
+    between, url = cut
+    async with SqlWorkflowStore(url, statement_timeout_s=1.5) as store:
+        between.cut_at(b"ROLLBACK")
+        await fails(store.claim_run("none", owner="me"), StoreUnavailableError)
+        between.mend()
+        with pytest.raises(RunNotFoundError):
+            await store.claim_run("none", owner="me")
+        assert checked_out(store) == 0
+
+
+async def test_the_revision_is_not_waited_for_for_ever(
+    cut: tuple[Network, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    between, url = cut
+    monkeypatch.setitem(options._DEFAULTS, "statement_timeout_s", 1.5)
+    for look in (migrate.check, migrate.current):
+        between.cut_at(b"workflow_store_alembic_version")
+        await fails(look(url), StoreUnavailableError)
+        between.mend()
+        await look(url)
+
+
+@pytest.mark.parametrize("transaction_pooler", [False, True], ids=["", "transaction-pooler"])
+async def test_a_connection_whose_server_was_only_slow_is_kept(
+    postgres_url: str, *, transaction_pooler: bool
+) -> None:
+    """Whatever ran out of time is over in the server, too, and so is its transaction."""
+    async with SqlWorkflowStore(
+        postgres_url, statement_timeout_s=1.5, pool_size=1, transaction_pooler=transaction_pooler
+    ) as store:
+        await store.create_run(run())
+        before = await sessions(postgres_url)
+        async with locked(postgres_url):
+            for call in (store.upsert_step("r", step()), store.list_runs(), store.get_run("r")):
+                await fails(call, StoreUnavailableError)
+            assert await sessions(postgres_url, that="state = 'active'") == []
+        await store.upsert_step("r", step())
+        assert await sessions(postgres_url) == before
+
+
+async def test_an_examination_may_be_looked_at_slowly(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is asked of the server meanwhile, and so nothing is missed."""
+    monkeypatch.setattr(doctor, "LIMIT_S", 1.0)
+    monkeypatch.setattr(dialect, "GRACE_S", 0.5)
+    found = []
+    async for finding in doctor.examine(postgres_url):
+        found.append(finding.check)
+        if finding.check in {"clock", "revision"}:
+            await asyncio.sleep(1.7)
+    assert len(found) > 12
+
+
+async def test_an_examination_does_not_wait_for_ever(
+    cut: tuple[Network, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    between, url = cut
+    monkeypatch.setattr(doctor, "LIMIT_S", 1.5)
+
+    async def examine() -> None:
+        async for finding in doctor.examine(url):
+            if finding.check == "clock":
+                between.cut()
+
+    await fails(examine(), StoreUnavailableError)

@@ -1,0 +1,151 @@
+"""Which store a URL opens, the environment, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from support.failures import PASSWORD, calls, orphans, run, step
+from workflow_store import InMemoryWorkflowStore, SqlWorkflowStore, open_store
+from workflow_store.sql import migrate
+
+
+def files(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"mysql://me:{PASSWORD}@host/db",
+        f"mysql+aiomysql://me:{PASSWORD}@host/db",
+        f"postgresql+psycopg2://me:{PASSWORD}@host/db",
+        f"sqlite+pysqlite:///{PASSWORD}.db",
+        f"postgresql://me:{PASSWORD}@host:port/db",
+        f"postgresql:/me:{PASSWORD}@host/db",
+        f"me:{PASSWORD}@host/db",
+        f"memory://{PASSWORD}",
+        f"host=localhost password={PASSWORD}",
+        "oracle://",
+        "://",
+        "",
+    ],
+)
+async def test_an_unsupported_url_is_refused_with_a_list_of_what_is_supported(url: str) -> None:
+    with pytest.raises(ValueError, match="Supported") as caught:
+        open_store(url)
+    message = str(caught.value)
+    assert "S3CR3T" not in message
+    for supported in ("memory://", "sqlite:///", "postgresql://", "postgres://"):
+        assert supported in message
+
+
+@pytest.mark.parametrize(
+    ("url", "file"),
+    [
+        ("sqlite:///relative.db", "relative.db"),
+        ("sqlite+aiosqlite:///relative.db", "relative.db"),
+        ("sqlite:///{folder}/absolute.db", "absolute.db"),
+        ("sqlite+aiosqlite:///{folder}/absolute.db", "absolute.db"),
+        ("sqlite:///with space & 100%.db", "with space & 100%.db"),
+        ("sqlite://", None),
+        ("sqlite:///:memory:", None),
+        ("sqlite+aiosqlite://", None),
+        ("memory://", None),
+    ],
+)
+async def test_each_spelling_of_a_local_url_opens_its_store(
+    url: str, file: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file where the URL says, none for a store in memory."""
+    monkeypatch.chdir(tmp_path)
+    store = open_store(url.replace("{folder}", str(tmp_path)))
+    assert type(store) is (InMemoryWorkflowStore if url == "memory://" else SqlWorkflowStore)
+    assert files(tmp_path) == []
+    async with store:
+        await store.create_run(run())
+        assert await store.get_run("r") is not None
+    assert files(tmp_path) == ([] if file is None else [file])
+
+
+@pytest.mark.parametrize(
+    "scheme", ["postgresql", "postgres", "postgresql+asyncpg", "postgres+asyncpg"]
+)
+async def test_each_spelling_of_a_postgresql_url_opens_its_store(
+    scheme: str, postgres_url: str
+) -> None:
+    url = scheme + "://" + postgres_url.split("://", 1)[1]
+    store = open_store(url)
+    assert type(store) is SqlWorkflowStore
+    async with store:
+        await store.create_run(run())
+        assert await store.get_run("r") is not None
+    assert await orphans(postgres_url) == 0
+
+
+async def test_without_a_url_a_file_in_the_current_folder_is_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    async with open_store() as store:
+        assert type(store) is SqlWorkflowStore
+        await store.create_run(run())
+    assert files(tmp_path) == ["workflow_store.db"]
+
+
+async def test_without_a_url_the_environments_is_opened(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`WORKFLOW_STORE_URL` comes before the default and after an argument."""
+    monkeypatch.setenv("WORKFLOW_STORE_URL", database_url)
+    async with open_store() as store, open_store(database_url) as same:
+        await store.create_run(run())
+        assert await same.get_run("r") is not None
+        async with open_store(f"sqlite:///{tmp_path}/other.db") as other:
+            assert await other.get_run("r") is None
+    monkeypatch.setenv("WORKFLOW_STORE_URL", "memory://")
+    assert type(open_store()) is InMemoryWorkflowStore
+
+
+async def test_the_environments_schema_holds_the_tables_on_postgresql(
+    empty_postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`WORKFLOW_STORE_SCHEMA` counts for migrations and stores; an argument comes before it."""
+    monkeypatch.setenv("WORKFLOW_STORE_SCHEMA", 'Of "Flows"')
+    await migrate.upgrade(empty_postgres_url)
+    await migrate.upgrade(empty_postgres_url, schema="other")
+    async with open_store(empty_postgres_url) as store:
+        await store.create_run(run())
+        await store.upsert_step("r", step())
+        for call in calls(store).values():
+            await call()
+        async with open_store(empty_postgres_url, schema="other") as other:
+            assert await other.get_run("r") is None
+        await store.delete_run("r")
+    connection = await asyncpg.connect(empty_postgres_url)
+    try:
+        rows = await connection.fetch(
+            "SELECT table_schema, count(*) FROM information_schema.tables "
+            "WHERE table_schema NOT IN ('pg_catalog', 'information_schema') GROUP BY 1"
+        )
+    finally:
+        await connection.close()
+    assert {tuple(row) for row in rows} == {('Of "Flows"', 4), ("other", 4)}
+
+
+async def test_the_environments_schema_has_no_effect_on_sqlite(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORKFLOW_STORE_SCHEMA", "flows")
+    async with open_store(sqlite_url) as store:
+        await store.create_run(run())
+        assert await store.get_run("r") is not None
+
+
+@pytest.mark.parametrize("url", ["memory://", "sqlite://", "postgresql://host/db"])
+def test_an_unknown_option_is_refused_for_every_url(url: str) -> None:
+    """A typo is an error also where no option has an effect."""
+    with pytest.raises(ValueError, match="pool_sise"):
+        open_store(url, pool_sise=5)  # type: ignore[call-arg] # what the test is about

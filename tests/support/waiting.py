@@ -1,0 +1,32 @@
+"""Waiting for events, within a bound that only a hang exceeds."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+
+PATIENCE_S = 60.0
+"""For what is awaited and must come: a bound against a hang, never a measure of speed."""
+
+
+async def until(holds: Callable[[], Awaitable[bool]]) -> None:
+    """Wait for something to hold that nothing announces."""
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            if await holds():
+                return
+            await asyncio.sleep(0.002)
+
+
+async def threads_ended(expected: set[threading.Thread]) -> None:
+    """Wait until there are no threads but these; each connection to SQLite has one.
+
+    Those that the event loop keeps for `asyncio.to_thread` end with it.
+    """
+
+    async def no_others() -> bool:
+        others = set(threading.enumerate()) - expected
+        return all(thread.name.startswith("asyncio_") for thread in others)
+
+    await until(no_others)
