@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Unpack
 
 from .memory import InMemoryWorkflowStore
-from .sql.dialects import EngineOptions, complete_options
+from .sql.dialects import EngineOptions, validated_options
 from .sql.store import SqlWorkflowStore
 from .sql.urls import default_url
 from .store import ResumableWorkflowStore
@@ -45,6 +45,6 @@ def open_store(
     """
     url = default_url() if url is None else url
     if url == "memory://":
-        complete_options(options)  # a typo is an error on every store
+        validated_options(options)  # a typo is an error on every store
         return InMemoryWorkflowStore()
     return SqlWorkflowStore(url, schema=schema, migrate=migrate, **options)

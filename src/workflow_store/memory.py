@@ -12,26 +12,19 @@ from typing import NamedTuple
 
 from . import json_codec
 from .errors import ClaimLostError, RunNotFoundError, StoreClosedError
-from .pagination import Listing, Place
+from .pagination import PageRequest, Position
 from .state import JsonValue, RunSummary, TaskStatus, WorkflowExecutionState, WorkflowStepState
-from .store import (
-    ResumableWorkflowStore,
-    RunClaim,
-    RunPage,
-    RunSnapshot,
-    StoreView,
-    WaitingStep,
-    checked_claim,
-)
+from .store import ResumableWorkflowStore, RunClaim, RunPage, RunSnapshot, StoreView, WaitingStep
 from .validation import (
     MAX_BATCH,
     MAX_LIMIT,
-    checked_identifier,
-    checked_lease,
-    checked_number,
-    checked_run,
-    checked_step,
-    checked_time,
+    validated_claim,
+    validated_identifier,
+    validated_lease,
+    validated_number,
+    validated_run,
+    validated_step,
+    validated_time,
 )
 
 __all__ = ["InMemoryWorkflowStore"]
@@ -74,14 +67,14 @@ class _Run:
         return self.summary.model_copy(update={"step_counts": counts})
 
     @property
-    def place(self) -> Place:
+    def place(self) -> Position:
         return self.summary.created_at, self.summary.run_task_id
 
     @property
     def has_ended(self) -> bool:
         return all(step.status.is_terminal for step in self.steps.values())
 
-    def is_asked_for(self, listing: Listing) -> bool:
+    def is_asked_for(self, listing: PageRequest) -> bool:
         created_at = self.summary.created_at
         return (
             (listing.after is None or self.place < listing.after)
@@ -131,7 +124,7 @@ class InMemoryWorkflowStore(ResumableWorkflowStore):
 
     async def create_run(self, state: WorkflowExecutionState) -> None:
         self._check_open()
-        run = checked_run(state)
+        run = validated_run(state)
         summary = RunSummary(**{name: getattr(run, name) for name in _PLAIN})
         values = {name: json_codec.encode_stored(getattr(run, name), field=name) for name in _JSON}
         self._check_fence()
@@ -147,14 +140,14 @@ class InMemoryWorkflowStore(ResumableWorkflowStore):
 
     async def update_context(self, run_task_id: str, context: JsonValue) -> None:
         self._check_open()
-        run_task_id = checked_identifier(run_task_id, name="run_task_id")
+        run_task_id = validated_identifier(run_task_id, name="run_task_id")
         text = json_codec.encode_stored(context, field="context")
         run = self._run_to_write(run_task_id)
         self._put_context(run, text)
 
     async def delete_run(self, run_task_id: str) -> None:
         self._check_open()
-        run_task_id = checked_identifier(run_task_id, name="run_task_id")
+        run_task_id = validated_identifier(run_task_id, name="run_task_id")
         self._check_fence()
         self._contents.runs.pop(run_task_id, None)
 
@@ -162,15 +155,15 @@ class InMemoryWorkflowStore(ResumableWorkflowStore):
 
     async def upsert_step(self, run_task_id: str, step: WorkflowStepState) -> None:
         self._check_open()
-        run_task_id = checked_identifier(run_task_id, name="run_task_id")
-        step = checked_step(step)
+        run_task_id = validated_identifier(run_task_id, name="run_task_id")
+        step = validated_step(step)
         text = step.model_dump_json()
         run = self._run_to_write(run_task_id)
         self._put_step(run, step, text)
 
     async def get_step(self, run_task_id: str, step_id: str) -> WorkflowStepState | None:
         run = self._look_up(run_task_id)
-        step_id = checked_identifier(step_id, name="step_id")
+        step_id = validated_identifier(step_id, name="step_id")
         step = None if run is None else run.steps.get(step_id)
         return None if step is None else step.state()
 
@@ -190,8 +183,8 @@ class InMemoryWorkflowStore(ResumableWorkflowStore):
         self, run_task_id: str, step: WorkflowStepState, context: JsonValue
     ) -> None:
         self._check_open()
-        run_task_id = checked_identifier(run_task_id, name="run_task_id")
-        step = checked_step(step)
+        run_task_id = validated_identifier(run_task_id, name="run_task_id")
+        step = validated_step(step)
         step_text = step.model_dump_json()
         context_text = json_codec.encode_stored(context, field="context")
         run = self._run_to_write(run_task_id)
@@ -214,7 +207,7 @@ class InMemoryWorkflowStore(ResumableWorkflowStore):
         cursor: str | None = None,
     ) -> RunPage:
         self._check_open()
-        listing = Listing.checked(
+        listing = PageRequest.checked(
             agent_id=agent_id,
             thread_id=thread_id,
             user_id=user_id,
@@ -236,7 +229,7 @@ class InMemoryWorkflowStore(ResumableWorkflowStore):
 
     async def find_waiting_step(self, wait_task_id: str) -> WaitingStep | None:
         self._check_open()
-        wait_task_id = checked_identifier(wait_task_id, name="wait_task_id")
+        wait_task_id = validated_identifier(wait_task_id, name="wait_task_id")
         waiting = [
             (step, run_task_id)
             for run_task_id, run in self._contents.runs.items()
@@ -254,8 +247,8 @@ class InMemoryWorkflowStore(ResumableWorkflowStore):
         self, *, created_before: datetime, only_terminal: bool = True, batch_size: int = 500
     ) -> int:
         self._check_open()
-        created_before = checked_time(created_before, name="created_before")
-        checked_number(batch_size, name="batch_size", most=MAX_BATCH)
+        created_before = validated_time(created_before, name="created_before")
+        validated_number(batch_size, name="batch_size", most=MAX_BATCH)
         old = [
             run_task_id
             for run_task_id, run in self._contents.runs.items()
@@ -271,9 +264,9 @@ class InMemoryWorkflowStore(ResumableWorkflowStore):
         self, run_task_id: str, *, owner: str, lease_s: float = 30.0
     ) -> RunClaim | None:
         self._check_open()
-        run_task_id = checked_identifier(run_task_id, name="run_task_id")
-        owner = checked_identifier(owner, name="owner")
-        lease_s = checked_lease(lease_s)
+        run_task_id = validated_identifier(run_task_id, name="run_task_id")
+        owner = validated_identifier(owner, name="owner")
+        lease_s = validated_lease(lease_s)
         run = self._existing(run_task_id)
         now = datetime.now(UTC)
         if run.claim is not None and run.claim.owner != owner and run.claim.expires_at > now:
@@ -284,9 +277,9 @@ class InMemoryWorkflowStore(ResumableWorkflowStore):
         self, *, owner: str, lease_s: float = 30.0, limit: int = 10
     ) -> list[RunClaim]:
         self._check_open()
-        owner = checked_identifier(owner, name="owner")
-        lease_s = checked_lease(lease_s)
-        limit = checked_number(limit, name="limit", most=MAX_LIMIT)
+        owner = validated_identifier(owner, name="owner")
+        lease_s = validated_lease(lease_s)
+        limit = validated_number(limit, name="limit", most=MAX_LIMIT)
         now = datetime.now(UTC)
         lapsed = [
             (run.claim.expires_at, run.claim.token, run)
@@ -297,7 +290,7 @@ class InMemoryWorkflowStore(ResumableWorkflowStore):
 
     async def renew_claim(self, claim: RunClaim) -> RunClaim:
         self._check_open()
-        claim = checked_claim(claim)
+        claim = validated_claim(claim)
         run = self._claimed(claim)
         if run is None:
             raise ClaimLostError(claim.run_task_id, claim.token)
@@ -306,12 +299,12 @@ class InMemoryWorkflowStore(ResumableWorkflowStore):
 
     async def release_claim(self, claim: RunClaim) -> None:
         self._check_open()
-        run = self._claimed(checked_claim(claim))
+        run = self._claimed(validated_claim(claim))
         if run is not None:
             run.claim = None
 
     def fenced(self, claim: RunClaim) -> ResumableWorkflowStore:
-        return _FencedView(self._contents, checked_claim(claim))
+        return _FencedView(self._contents, validated_claim(claim))
 
     # -- what these are made of ---------------------------------------------------------
 
@@ -324,7 +317,7 @@ class InMemoryWorkflowStore(ResumableWorkflowStore):
 
     def _look_up(self, run_task_id: str) -> _Run | None:
         self._check_open()
-        return self._contents.runs.get(checked_identifier(run_task_id, name="run_task_id"))
+        return self._contents.runs.get(validated_identifier(run_task_id, name="run_task_id"))
 
     def _existing(self, run_task_id: str) -> _Run:
         run = self._contents.runs.get(run_task_id)

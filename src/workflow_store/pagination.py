@@ -1,4 +1,4 @@
-"""Listing runs page by page: what is asked for, and where a page ends.
+"""PageRequest runs page by page: what is asked for, and where a page ends.
 
 A cursor is opaque to callers: Base64 of JSON with the age and the id of the last run of a
 page, and a digest of the filters, with which a cursor of other filters is refused.
@@ -16,21 +16,21 @@ from typing import Any
 
 from .errors import InvalidStateError
 from .state import TaskStatus
-from .validation import MAX_LIMIT, checked_identifier, checked_number, checked_time
+from .validation import MAX_LIMIT, validated_identifier, validated_number, validated_time
 
-__all__ = ["IDENTIFIERS", "Listing", "Place"]
+__all__ = ["IDENTIFIERS", "PageRequest", "Position"]
 
 IDENTIFIERS = ("agent_id", "thread_id", "user_id", "workspace_id")
 """The fields of a run by which a listing can be filtered, each by one exact value."""
 
 _VERSION = 1
 
-Place = tuple[datetime, str]
+Position = tuple[datetime, str]
 """Where a run stands in a listing: when it was created, and its id."""
 
 
 @dataclass(frozen=True)
-class Listing:
+class PageRequest:
     """A checked request for a page.
 
     Attributes:
@@ -47,7 +47,7 @@ class Listing:
     created_after: datetime | None
     created_before: datetime | None
     limit: int
-    after: Place | None
+    after: Position | None
 
     @classmethod
     def checked(
@@ -59,14 +59,14 @@ class Listing:
         limit: Any,
         cursor: Any,
         **identifiers: Any,
-    ) -> Listing:
+    ) -> PageRequest:
         """Check the arguments of `list_runs`.
 
         Raises:
             InvalidStateError: one of them breaks the rules.
         """
         given = {
-            name: checked_identifier(value, name=name)
+            name: validated_identifier(value, name=name)
             for name, value in identifiers.items()
             if value is not None
         }
@@ -74,34 +74,36 @@ class Listing:
             identifiers=given,
             step_status=None if step_status is None else _status(step_status),
             created_after=(
-                None if created_after is None else checked_time(created_after, name="created_after")
+                None
+                if created_after is None
+                else validated_time(created_after, name="created_after")
             ),
             created_before=(
                 None
                 if created_before is None
-                else checked_time(created_before, name="created_before")
+                else validated_time(created_before, name="created_before")
             ),
-            limit=checked_number(limit, name="limit", most=MAX_LIMIT),
+            limit=validated_number(limit, name="limit", most=MAX_LIMIT),
             after=None,
         )
         if cursor is None:
             return listing
         return cls(**{**vars(listing), "after": listing._read_cursor(cursor)})
 
-    def cursor(self, last: Place) -> str:
+    def cursor(self, last: Position) -> str:
         """Give the cursor of the page that begins after a run."""
         created_at, run_task_id = last
         parts = [_VERSION, self._digest(), created_at.isoformat(), run_task_id]
         text = json.dumps(parts, ensure_ascii=True, separators=(",", ":"))
         return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
-    def _read_cursor(self, cursor: Any) -> Place:
+    def _read_cursor(self, cursor: Any) -> Position:
         try:
             text = base64.b64decode(
                 cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True
             )
             version, digest, created_at, run_task_id = json.loads(text)
-            place = (datetime.fromisoformat(created_at), checked_identifier(run_task_id, name=""))
+            place = (datetime.fromisoformat(created_at), validated_identifier(run_task_id, name=""))
             if version != _VERSION or place[0].tzinfo is not UTC:
                 raise ValueError  # noqa: TRY301 - as all else that is no cursor
         except (TypeError, ValueError, RecursionError):

@@ -39,7 +39,7 @@ __all__ = [
     "TaskStatus",
     "WorkflowExecutionState",
     "WorkflowStepState",
-    "restored_step",
+    "trusted_step",
     "valid_identifier",
 ]
 
@@ -320,7 +320,7 @@ _new = object.__new__
 _set = object.__setattr__
 
 
-def restored_step(fields: dict[str, Any]) -> WorkflowStepState:
+def trusted_step(fields: dict[str, Any]) -> WorkflowStepState:
     """Make a step of all its fields, which were checked when they were stored.
 
     A third of what validation takes, and `model_construct` takes more than that; of a

@@ -9,11 +9,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from datetime import datetime
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
-from .errors import InvalidStateError
 from .state import JsonValue, RunSummary, TaskStatus, WorkflowExecutionState, WorkflowStepState
-from .validation import checked_identifier, checked_lease, checked_number
 
 __all__ = [
     "ResumableWorkflowStore",
@@ -23,7 +21,6 @@ __all__ = [
     "StoreView",
     "WaitingStep",
     "WorkflowStore",
-    "checked_claim",
 ]
 
 
@@ -382,24 +379,3 @@ class StoreView(WorkflowStore):
 
     async def close(self) -> None:
         """Leave the store as it is."""
-
-
-_MAX_TOKEN = 2**63 - 1
-
-
-def checked_claim(claim: Any) -> RunClaim:
-    """Give a claim whose fields are such as a store gives them, but for `expires_at`.
-
-    That one is what a store tells; it is never read.
-
-    Raises:
-        InvalidStateError: it is no `RunClaim`, or a field was changed to break a rule.
-    """
-    if not isinstance(claim, RunClaim):
-        raise InvalidStateError(f"claim: must be a RunClaim, not {type(claim).__qualname__}")
-    return claim._replace(
-        run_task_id=checked_identifier(claim.run_task_id, name="claim.run_task_id"),
-        owner=checked_identifier(claim.owner, name="claim.owner"),
-        token=checked_number(claim.token, name="claim.token", most=_MAX_TOKEN),
-        lease_s=checked_lease(claim.lease_s),
-    )

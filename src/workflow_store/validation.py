@@ -15,17 +15,19 @@ from .state import (
     WorkflowStepState,
     valid_identifier,
 )
+from .store import RunClaim
 
 __all__ = [
     "MAX_BATCH",
     "MAX_LEASE_S",
     "MAX_LIMIT",
-    "checked_identifier",
-    "checked_lease",
-    "checked_number",
-    "checked_run",
-    "checked_step",
-    "checked_time",
+    "validated_claim",
+    "validated_identifier",
+    "validated_lease",
+    "validated_number",
+    "validated_run",
+    "validated_step",
+    "validated_time",
 ]
 
 MAX_LIMIT = 1_000
@@ -37,7 +39,7 @@ _StateT = TypeVar("_StateT", bound=BaseModel)
 _STEP_FIELDS = frozenset(WorkflowStepState.model_fields)
 
 
-def checked_identifier(value: str, *, name: str) -> str:
+def validated_identifier(value: str, *, name: str) -> str:
     """Give the identifier, a plain `str`.
 
     Raises:
@@ -51,7 +53,7 @@ def checked_identifier(value: str, *, name: str) -> str:
         raise InvalidStateError(f"{name}: {error}") from None
 
 
-def checked_run(state: WorkflowExecutionState) -> WorkflowExecutionState:
+def validated_run(state: WorkflowExecutionState) -> WorkflowExecutionState:
     """Give a checked copy; its JSON values are the caller's own and not checked.
 
     Raises:
@@ -60,7 +62,7 @@ def checked_run(state: WorkflowExecutionState) -> WorkflowExecutionState:
     return _checked(state, WorkflowExecutionState, name="state")
 
 
-def checked_step(step: WorkflowStepState) -> WorkflowStepState:
+def validated_step(step: WorkflowStepState) -> WorkflowStepState:
     """Give a checked copy, or the step itself; its result is the caller's own and not checked.
 
     Raises:
@@ -111,7 +113,7 @@ def _checked(value: Any, model: type[_StateT], *, name: str) -> _StateT:
         raise InvalidStateError(reasons) from error
 
 
-def checked_number(value: Any, *, name: str, most: int) -> int:
+def validated_number(value: Any, *, name: str, most: int) -> int:
     """Give a number from 1 to the most.
 
     Raises:
@@ -122,7 +124,7 @@ def checked_number(value: Any, *, name: str, most: int) -> int:
     return value
 
 
-def checked_lease(value: Any) -> float:
+def validated_lease(value: Any) -> float:
     """Give a lease, in seconds.
 
     Raises:
@@ -133,7 +135,7 @@ def checked_lease(value: Any) -> float:
     return float(value)
 
 
-def checked_time(value: Any, *, name: str) -> datetime:
+def validated_time(value: Any, *, name: str) -> datetime:
     """Give an aware time, in UTC.
 
     Raises:
@@ -145,3 +147,24 @@ def checked_time(value: Any, *, name: str) -> datetime:
         return value.astimezone(UTC)
     except OverflowError:
         raise InvalidStateError(f"{name}: UTC cannot hold this time") from None
+
+
+_MAX_TOKEN = 2**63 - 1
+
+
+def validated_claim(claim: Any) -> RunClaim:
+    """Give a claim whose fields are such as a store gives them, but for `expires_at`.
+
+    That one is what a store tells; it is never read.
+
+    Raises:
+        InvalidStateError: it is no `RunClaim`, or a field was changed to break a rule.
+    """
+    if not isinstance(claim, RunClaim):
+        raise InvalidStateError(f"claim: must be a RunClaim, not {type(claim).__qualname__}")
+    return claim._replace(
+        run_task_id=validated_identifier(claim.run_task_id, name="claim.run_task_id"),
+        owner=validated_identifier(claim.owner, name="claim.owner"),
+        token=validated_number(claim.token, name="claim.token", most=_MAX_TOKEN),
+        lease_s=validated_lease(claim.lease_s),
+    )

@@ -12,7 +12,7 @@ import pytest
 from support.doctor import BAD, GOOD, WARNING, execute, file_of, found_in, some_runs, the
 from support.engines import engine_of_a_host
 from workflow_store import open_store
-from workflow_store.sql.dialects import Subject, complete_options
+from workflow_store.sql.dialects import Subject, validated_options
 from workflow_store.sql.dialects.sqlite import health as sqlite_health
 from workflow_store.sql.models import VERSION_TABLE
 from workflow_store.testing import a_run
@@ -35,7 +35,7 @@ async def test_what_survives_loss_of_power_is_told_as_stores_are_opened(file_url
 
 
 async def test_a_connection_that_was_set_up_badly_is_bad(file_url: str) -> None:
-    subject = Subject([], VERSION_TABLE, None, complete_options({}))
+    subject = Subject([], VERSION_TABLE, None, validated_options({}))
     async with engine_of_a_host(file_url) as engine, engine.connect() as connection:
         for setting, check in (
             ("foreign_keys", sqlite_health.foreign_keys),

@@ -94,7 +94,7 @@ def _ends_with_the_process(url: str) -> bool:
     if url.startswith(_MEMORY):
         return True
     dialect, parsed = parse_url(url)
-    return dialect.ends_with_the_process(parsed)
+    return dialect.is_in_memory(parsed)
 
 
 @asynccontextmanager

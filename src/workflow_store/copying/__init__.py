@@ -21,7 +21,7 @@ from typing import NamedTuple
 from ..state import RunSummary
 from ..store import ResumableWorkflowStore, RunSnapshot
 from ..validation import MAX_LIMIT
-from .memory_budget import Room
+from .memory_budget import MemoryBudget
 
 __all__ = ["Comparison", "Copied", "Digest", "Outcome", "copy_runs", "put_run", "summaries"]
 
@@ -218,7 +218,7 @@ async def _walk(
     on_run: Progress,
 ) -> None:
     window: deque[tuple[_Visit, asyncio.Task[_Seen]]] = deque()
-    room = Room()
+    room = MemoryBudget()
 
     async def settle() -> None:
         visit, task = window.popleft()
@@ -312,7 +312,7 @@ async def _see(
     destination: ResumableWorkflowStore,
     visit: _Visit,
     write: bool,
-    room: Room,
+    room: MemoryBudget,
 ) -> _Seen:
     with ExitStack() as held:
         async with room.reading():

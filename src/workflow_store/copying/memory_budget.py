@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
 
-__all__ = ["Room"]
+__all__ = ["MemoryBudget"]
 
 _READS_AT_ONCE = 4
 _BYTES_AT_ONCE = 64 * 2**20
 
 
-class Room:
+class MemoryBudget:
     """Lets so many runs be read, and held until they are written, that memory is bounded.
 
     How large a run is, is known once it is read. So few are read at once, and no more while

@@ -11,9 +11,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from ..errors import StoreClosedError, WorkflowStoreError
 from . import migrate
-from .dialects import EngineOptions, Fault, StoreDialect
+from .dialects import EngineOptions, ErrorKind, StoreDialect
 from .driver import Driver
-from .errors import store_error
+from .errors import to_store_error
 from .group_commit import GroupCommit
 from .queries.compiler import Read, Write
 from .queries.statements import Statements, Writes
@@ -23,13 +23,13 @@ from .urls import masked
 if TYPE_CHECKING:
     from .telemetry.spans import Call, Telemetry
 
-__all__ = ["Database", "Session", "to_the_end"]
+__all__ = ["Database", "Executor", "shielded"]
 
 _T = TypeVar("_T")
 Row = Sequence[Any]
 
 
-class Session(ABC):
+class Executor(ABC):
     """Reads and writes of the hot path.
 
     Attributes:
@@ -57,7 +57,7 @@ class Session(ABC):
         """Write the row that is made of what is given, and tell whether it found its place."""
 
 
-class Database(Session):
+class Database(Executor):
     """Runs the statements of a store on an engine, which is the caller's to dispose."""
 
     def __init__(
@@ -84,7 +84,7 @@ class Database(Session):
         self._closed = False
 
     async def read(self, read: Read, key: Sequence[Any], *, what: str = "run") -> list[Any]:
-        return await to_the_end(
+        return await shielded(
             self._attempts(lambda: self._driver.read(read, key), f" for {what} {key[0]!r}"),
             self._reading,
         )
@@ -138,7 +138,7 @@ class Database(Session):
                     await connection.execution_options(schema_translate_map={None: self._schema})
                 return await work(connection)
 
-        return await to_the_end(self._attempts(attempt, f" for {what}"), self._reading)
+        return await shielded(self._attempts(attempt, f" for {what}"), self._reading)
 
     async def drain(self) -> None:
         """Take no further write, and wait until all that was begun has ended."""
@@ -153,7 +153,10 @@ class Database(Session):
                 return await self._driver.write(write, rows)
             except Exception as error:
                 # A single step's run may go while its statement runs.
-                if len(rows) == 1 and self.dialect.diagnose(error).fault is Fault.RUN_MISSING:
+                if (
+                    len(rows) == 1
+                    and self.dialect.classify_error(error).kind is ErrorKind.RUN_MISSING
+                ):
                     return [False]
                 raise
 
@@ -168,11 +171,11 @@ class Database(Session):
         except WorkflowStoreError:
             raise
         except Exception as error:
-            if self.dialect.diagnose(error).fault is Fault.SCHEMA:
+            if self.dialect.classify_error(error).kind is ErrorKind.SCHEMA:
                 await migrate.check_with(self._options, self.engine, schema=self._schema)
-                raise migrate.altered_tables(self.engine) from error
+                raise migrate.altered_tables_error(self.engine) from error
             where = masked(self.engine.url) + purpose
-            raise store_error(error, self.dialect, where) from error
+            raise to_store_error(error, self.dialect, where) from error
 
 
 def _size(row: Row) -> int:
@@ -180,7 +183,7 @@ def _size(row: Row) -> int:
     return sum([len(value) for value in row if type(value) is str])
 
 
-async def to_the_end(work: Awaitable[_T], tasks: set[asyncio.Future[Any]]) -> _T:
+async def shielded(work: Awaitable[_T], tasks: set[asyncio.Future[Any]]) -> _T:
     """Await work that a cancellation of the caller does not stop; `tasks` holds it meanwhile.
 
     Cancelling a statement half-way would cost its connection. A task of its own also begins

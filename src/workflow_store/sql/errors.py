@@ -8,14 +8,14 @@ from contextlib import contextmanager
 from sqlalchemy import URL
 
 from ..errors import StoreUnavailableError, WorkflowStoreError
-from .dialects import Fault, StoreDialect
+from .dialects import ErrorKind, StoreDialect
 from .urls import masked
 
-__all__ = ["store_error", "translated"]
+__all__ = ["to_store_error", "translate_errors"]
 
 
 @contextmanager
-def translated(dialect: StoreDialect, url: URL) -> Iterator[None]:
+def translate_errors(dialect: StoreDialect, url: URL) -> Iterator[None]:
     """Raise what fails inside as an error of this package; one that is such already stays.
 
     Args:
@@ -27,10 +27,10 @@ def translated(dialect: StoreDialect, url: URL) -> Iterator[None]:
     except WorkflowStoreError:
         raise
     except Exception as error:
-        raise store_error(error, dialect, masked(url)) from error
+        raise to_store_error(error, dialect, masked(url)) from error
 
 
-def store_error(error: Exception, dialect: StoreDialect, where: str) -> WorkflowStoreError:
+def to_store_error(error: Exception, dialect: StoreDialect, where: str) -> WorkflowStoreError:
     """Give the error to raise for a failure of the database; the caller chains it.
 
     The failure's own text is left out, since a driver may quote a value or a statement. Its
@@ -41,7 +41,7 @@ def store_error(error: Exception, dialect: StoreDialect, where: str) -> Workflow
         dialect: the database's dialect.
         where: the database, as a masked URL.
     """
-    fault, name, advice = dialect.diagnose(error)
-    if fault in {Fault.TRANSIENT, Fault.UNAVAILABLE}:
+    fault, name, advice = dialect.classify_error(error)
+    if fault in {ErrorKind.TRANSIENT, ErrorKind.UNAVAILABLE}:
         return StoreUnavailableError(f"{where} is not available ({name}). {advice}".rstrip())
     return WorkflowStoreError(f"{where} did not do what was asked ({name}). {advice}".rstrip())

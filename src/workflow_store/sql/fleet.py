@@ -9,25 +9,26 @@ from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ..pagination import Listing, Place
+from ..pagination import PageRequest, Position
 from ..state import TERMINAL, TaskStatus
-from ..store import ResumableWorkflowStore, RunClaim, RunPage, WaitingStep, checked_claim
+from ..store import ResumableWorkflowStore, RunClaim, RunPage, WaitingStep
 from ..validation import (
     MAX_BATCH,
     MAX_LIMIT,
-    checked_identifier,
-    checked_lease,
-    checked_number,
-    checked_time,
+    validated_claim,
+    validated_identifier,
+    validated_lease,
+    validated_number,
+    validated_time,
 )
 from . import rows
 from .database import Database
-from .methods import RunMethods
+from .methods import StoreMethods
 from .queries import claims
 from .queries.listing import list_runs
 from .queries.purge import Purged, purge_batch
 
-__all__ = ["FleetMethods"]
+__all__ = ["ResumableMethods"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ _PAUSE_S = 0.01
 """Between two batches of a purge, for the writers that wait."""
 
 
-class FleetMethods(RunMethods, ResumableWorkflowStore):
+class ResumableMethods(StoreMethods, ResumableWorkflowStore):
     """What a `ResumableWorkflowStore` has beyond what concerns one run."""
 
     @abstractmethod
@@ -62,7 +63,7 @@ class FleetMethods(RunMethods, ResumableWorkflowStore):
         cursor: str | None = None,
     ) -> RunPage:
         database = self._opened_database()
-        listing = Listing.checked(
+        listing = PageRequest.checked(
             agent_id=agent_id,
             thread_id=thread_id,
             user_id=user_id,
@@ -79,7 +80,7 @@ class FleetMethods(RunMethods, ResumableWorkflowStore):
 
     async def find_waiting_step(self, wait_task_id: str) -> WaitingStep | None:
         database = self._opened_database()
-        wait_task_id = checked_identifier(wait_task_id, name="wait_task_id")
+        wait_task_id = validated_identifier(wait_task_id, name="wait_task_id")
         found = await database.read(
             database.statements.find_waiting_step, (wait_task_id, *TERMINAL), what="waiting step"
         )
@@ -94,10 +95,10 @@ class FleetMethods(RunMethods, ResumableWorkflowStore):
         self, *, created_before: datetime, only_terminal: bool = True, batch_size: int = 500
     ) -> int:
         database = self._opened_database()
-        created_before = checked_time(created_before, name="created_before")
-        batch_size = checked_number(batch_size, name="batch_size", most=MAX_BATCH)
+        created_before = validated_time(created_before, name="created_before")
+        batch_size = validated_number(batch_size, name="batch_size", most=MAX_BATCH)
         count = 0
-        after: Place | None = None
+        after: Position | None = None
 
         async def purge(connection: AsyncConnection) -> Purged:
             return await purge_batch(
@@ -128,9 +129,9 @@ class FleetMethods(RunMethods, ResumableWorkflowStore):
         self, run_task_id: str, *, owner: str, lease_s: float = 30.0
     ) -> RunClaim | None:
         database = self._opened_database()
-        run_task_id = checked_identifier(run_task_id, name="run_task_id")
-        owner = checked_identifier(owner, name="owner")
-        lease_s = checked_lease(lease_s)
+        run_task_id = validated_identifier(run_task_id, name="run_task_id")
+        owner = validated_identifier(owner, name="owner")
+        lease_s = validated_lease(lease_s)
         return await database.transaction(
             lambda connection: claims.claim_run(
                 connection, database.dialect, run_task_id, owner, lease_s
@@ -142,9 +143,9 @@ class FleetMethods(RunMethods, ResumableWorkflowStore):
         self, *, owner: str, lease_s: float = 30.0, limit: int = 10
     ) -> list[RunClaim]:
         database = self._opened_database()
-        owner = checked_identifier(owner, name="owner")
-        lease_s = checked_lease(lease_s)
-        limit = checked_number(limit, name="limit", most=MAX_LIMIT)
+        owner = validated_identifier(owner, name="owner")
+        lease_s = validated_lease(lease_s)
+        limit = validated_number(limit, name="limit", most=MAX_LIMIT)
         taken = await database.transaction(
             lambda connection: claims.claim_abandoned_runs(
                 connection, database.dialect, owner, lease_s, limit
@@ -157,18 +158,18 @@ class FleetMethods(RunMethods, ResumableWorkflowStore):
 
     async def renew_claim(self, claim: RunClaim) -> RunClaim:
         database = self._opened_database()
-        claim = checked_claim(claim)
+        claim = validated_claim(claim)
         statements = database.statements
         renewed = await database.write(
             statements.renew_claim, rows.renewal_row, claim
         ) or await database.write(statements.renew_locked_claim, rows.renewal_row, claim)
         if not renewed:
             raise claims.lost(claim)
-        return claim._replace(expires_at=database.dialect.time_from_driver(renewed[-1]))
+        return claim._replace(expires_at=database.dialect.decode_datetime(renewed[-1]))
 
     async def release_claim(self, claim: RunClaim) -> None:
         database = self._opened_database()
-        claim = checked_claim(claim)
+        claim = validated_claim(claim)
         await database.transaction(
             lambda connection: claims.release_claim(connection, claim),
             f"run {claim.run_task_id!r}",

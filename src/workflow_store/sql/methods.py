@@ -7,18 +7,18 @@ from abc import abstractmethod
 from ..errors import RunNotFoundError
 from ..state import JsonValue, WorkflowExecutionState, WorkflowStepState
 from ..store import RunSnapshot, WorkflowStore
-from ..validation import checked_identifier
+from ..validation import validated_identifier
 from . import rows
-from .database import Session
+from .database import Executor
 
-__all__ = ["RunMethods"]
+__all__ = ["StoreMethods"]
 
 
-class RunMethods(WorkflowStore):
+class StoreMethods(WorkflowStore):
     """The seven methods, and the two that read and write a run and its steps together."""
 
     @abstractmethod
-    def _opened(self) -> Session:
+    def _opened(self) -> Executor:
         """Give what to work on.
 
         Raises:
@@ -33,7 +33,7 @@ class RunMethods(WorkflowStore):
 
     async def get_run(self, run_task_id: str) -> WorkflowExecutionState | None:
         session = self._opened()
-        key = (checked_identifier(run_task_id, name="run_task_id"),)
+        key = (validated_identifier(run_task_id, name="run_task_id"),)
         found = await session.read(session.statements.get_run, key)
         return rows.run_from_row(found[0], session.dialect) if found else None
 
@@ -56,14 +56,14 @@ class RunMethods(WorkflowStore):
 
     async def get_step(self, run_task_id: str, step_id: str) -> WorkflowStepState | None:
         session = self._opened()
-        run_task_id = checked_identifier(run_task_id, name="run_task_id")
-        key = (run_task_id, checked_identifier(step_id, name="step_id"))
+        run_task_id = validated_identifier(run_task_id, name="run_task_id")
+        key = (run_task_id, validated_identifier(step_id, name="step_id"))
         found = await session.read(session.statements.get_step, key)
         return rows.step_from_row(run_task_id, found[0], session.dialect) if found else None
 
     async def list_steps(self, run_task_id: str) -> list[WorkflowStepState]:
         session = self._opened()
-        run_task_id = checked_identifier(run_task_id, name="run_task_id")
+        run_task_id = validated_identifier(run_task_id, name="run_task_id")
         found = await session.read(session.statements.list_steps, (run_task_id,))
         return await rows.steps_from_rows(run_task_id, found, session.dialect)
 
@@ -72,7 +72,7 @@ class RunMethods(WorkflowStore):
     async def load_run(self, run_task_id: str) -> RunSnapshot | None:
         """Give a run and its steps as they are at one moment, None where there is no run."""
         session = self._opened()
-        run_task_id = checked_identifier(run_task_id, name="run_task_id")
+        run_task_id = validated_identifier(run_task_id, name="run_task_id")
         found = await session.read(session.statements.load_run, (run_task_id,))
         if not found or found[0][-3] != 0:
             return None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from sqlalchemy import URL
 
-from .dialects import Fault, StoreDialect
+from .dialects import ErrorKind, StoreDialect
 from .urls import masked
 
 if TYPE_CHECKING:
@@ -50,8 +50,8 @@ class Retries:
             try:
                 return await attempt()
             except Exception as error:
-                diagnosis = self._dialect.diagnose(error)
-                if diagnosis.fault is not Fault.TRANSIENT:
+                diagnosis = self._dialect.classify_error(error)
+                if diagnosis.kind is not ErrorKind.TRANSIENT:
                     raise
             pause_s = delay_s * (1 + random.random() / 2)  # noqa: S311 - no secret
             self._tell(diagnosis.name, number, pause_s)

@@ -17,9 +17,9 @@ from typing import Any
 
 from .. import json_codec
 from ..errors import WorkflowStoreError
-from ..state import JsonValue, TaskStatus, WorkflowExecutionState, WorkflowStepState, restored_step
+from ..state import JsonValue, TaskStatus, WorkflowExecutionState, WorkflowStepState, trusted_step
 from ..store import RunClaim
-from ..validation import checked_identifier, checked_run, checked_step
+from ..validation import validated_identifier, validated_run, validated_step
 from .dialects import StoreDialect
 
 __all__ = [
@@ -44,7 +44,7 @@ def run_row(dialect: StoreDialect, state: WorkflowExecutionState) -> Row:
     Raises:
         InvalidStateError: a field breaks the rules.
     """
-    state = checked_run(state)
+    state = validated_run(state)
     return (
         state.run_task_id,
         state.agent_id,
@@ -55,8 +55,8 @@ def run_row(dialect: StoreDialect, state: WorkflowExecutionState) -> Row:
         json_codec.encode_stored(state.definition, field="definition"),
         json_codec.encode_stored(state.input, field="input"),
         json_codec.encode_stored(state.context, field="context"),
-        dialect.time_to_driver(state.created_at),
-        dialect.time_to_driver(state.updated_at),
+        dialect.encode_datetime(state.created_at),
+        dialect.encode_datetime(state.updated_at),
     )
 
 
@@ -66,7 +66,7 @@ def run_key(dialect: StoreDialect, run_task_id: str) -> Row:
     Raises:
         InvalidStateError: it is no identifier.
     """
-    return (checked_identifier(run_task_id, name="run_task_id"),)
+    return (validated_identifier(run_task_id, name="run_task_id"),)
 
 
 def context_row(dialect: StoreDialect, run_task_id: str, context: JsonValue) -> Row:
@@ -75,9 +75,9 @@ def context_row(dialect: StoreDialect, run_task_id: str, context: JsonValue) -> 
     Raises:
         InvalidStateError: the context is not JSON.
     """
-    run_task_id = checked_identifier(run_task_id, name="run_task_id")
+    run_task_id = validated_identifier(run_task_id, name="run_task_id")
     text = json_codec.encode_stored(context, field="context")
-    return run_task_id, text, dialect.time_to_driver(datetime.now(UTC))
+    return run_task_id, text, dialect.encode_datetime(datetime.now(UTC))
 
 
 def step_row(dialect: StoreDialect, run_task_id: str, step: WorkflowStepState) -> Row:
@@ -86,16 +86,16 @@ def step_row(dialect: StoreDialect, run_task_id: str, step: WorkflowStepState) -
     Raises:
         InvalidStateError: a field breaks the rules.
     """
-    run_task_id = checked_identifier(run_task_id, name="run_task_id")
-    step = checked_step(step)
+    run_task_id = validated_identifier(run_task_id, name="run_task_id")
+    step = validated_step(step)
     return (
         run_task_id,
         step.step_id,
         step.status.value,
         None if step.result is None else json_codec.encode_stored(step.result, field="result"),
         None if step.error is None else json_codec.encode_stored(step.error, field="error"),
-        None if step.started_at is None else dialect.time_to_driver(step.started_at),
-        None if step.completed_at is None else dialect.time_to_driver(step.completed_at),
+        None if step.started_at is None else dialect.encode_datetime(step.started_at),
+        None if step.completed_at is None else dialect.encode_datetime(step.completed_at),
         step.wait_task_id,
     )
 
@@ -143,8 +143,8 @@ def run_from_row(row: Row, dialect: StoreDialect) -> WorkflowExecutionState:
             definition=json_codec.decode_stored(row[6]),
             input=json_codec.decode_stored(row[7]),
             context=json_codec.decode_stored(row[8]),
-            created_at=dialect.time_from_driver(row[-2]),
-            updated_at=dialect.time_from_driver(row[-1]),
+            created_at=dialect.decode_datetime(row[-2]),
+            updated_at=dialect.decode_datetime(row[-1]),
         )
     except (TypeError, ValueError) as error:
         raise _damaged(f"run {row[0]!r}") from error
@@ -159,20 +159,20 @@ def step_from_row(run_task_id: str, row: Row, dialect: StoreDialect) -> Workflow
     try:
         step_id, status, result, error, wait_task_id = row[:5]
         started_at, completed_at = row[-2:]
-        return restored_step(
+        return trusted_step(
             {
-                "step_id": checked_identifier(step_id, name="step_id"),
+                "step_id": validated_identifier(step_id, name="step_id"),
                 "status": _STATUS[status],
                 "result": None if result is None else json_codec.decode_stored(result),
                 "error": None if error is None else _string(json_codec.decode_stored(error)),
-                "started_at": None if started_at is None else dialect.time_from_driver(started_at),
+                "started_at": None if started_at is None else dialect.decode_datetime(started_at),
                 "completed_at": (
-                    None if completed_at is None else dialect.time_from_driver(completed_at)
+                    None if completed_at is None else dialect.decode_datetime(completed_at)
                 ),
                 "wait_task_id": (
                     None
                     if wait_task_id is None
-                    else checked_identifier(wait_task_id, name="wait_task_id")
+                    else validated_identifier(wait_task_id, name="wait_task_id")
                 ),
             }
         )

@@ -11,17 +11,18 @@ from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from ..errors import SchemaMismatchError, StoreClosedError
-from ..store import ResumableWorkflowStore, RunClaim, StoreView, WorkflowStore, checked_claim
+from ..store import ResumableWorkflowStore, RunClaim, StoreView, WorkflowStore
+from ..validation import validated_claim
 from . import migrate as migrations
-from .database import Database, Session, to_the_end
-from .dialects import EngineOptions, complete_options
-from .errors import translated
-from .fleet import FleetMethods
-from .methods import RunMethods
+from .database import Database, Executor, shielded
+from .dialects import EngineOptions, validated_options
+from .errors import translate_errors
+from .fleet import ResumableMethods
+from .methods import StoreMethods
 from .retry import Retries
-from .telemetry import telemetry_of
+from .telemetry import start_telemetry
 from .urls import default_schema, dialect_of, masked, parse_url
-from .views import BoundSession, FencedSession
+from .views import BoundDatabase, FencedDatabase
 
 if TYPE_CHECKING:
     from .telemetry.spans import Telemetry
@@ -31,7 +32,7 @@ __all__ = ["SqlWorkflowStore"]
 _LOG = logging.getLogger(__name__)
 
 
-class SqlWorkflowStore(FleetMethods):
+class SqlWorkflowStore(ResumableMethods):
     """Keeps runs in SQLite or PostgreSQL.
 
     Args:
@@ -73,7 +74,7 @@ class SqlWorkflowStore(FleetMethods):
         else:
             self._callers_engine = None
             self._dialect, self._url = parse_url(url_or_engine)
-        self._options = complete_options(options)
+        self._options = validated_options(options)
         self._schema = (schema or default_schema()) if self._dialect.supports_schema else None
         self._migrate = self._dialect.migrates_at_opening if migrate is None else migrate
         self._database: Database | None = None
@@ -99,7 +100,7 @@ class SqlWorkflowStore(FleetMethods):
 
         opening = asyncio.ensure_future(opened())
         try:
-            await to_the_end(opening, self._changes)
+            await shielded(opening, self._changes)
         except asyncio.CancelledError:
             # A cancelled `async with` never closes what it opened.
             cancelled = True
@@ -109,7 +110,7 @@ class SqlWorkflowStore(FleetMethods):
             raise
 
     async def close(self) -> None:
-        await to_the_end(self._close(), self._changes)
+        await shielded(self._close(), self._changes)
 
     async def _open(self, *, unless: Callable[[], bool]) -> bool:
         """Open a store that is closed, but if nobody waits for it any more."""
@@ -120,7 +121,7 @@ class SqlWorkflowStore(FleetMethods):
             try:
                 retries = Retries(self._dialect, self._url)
                 await retries.run(lambda: self._make_ready(engine))
-                telemetry = telemetry_of(engine, self._schema, own=self._callers_engine is None)
+                telemetry = start_telemetry(engine, self._schema, own=self._callers_engine is None)
             except BaseException:
                 await self._let_go(engine)
                 raise
@@ -148,10 +149,10 @@ class SqlWorkflowStore(FleetMethods):
     async def _make_ready(self, engine: AsyncEngine) -> None:
         if not self._migrate:  # then nothing is made, nor another program's database changed
             if self._callers_engine is None:
-                migrations.make_sure_it_is_there(self._dialect, self._url)
+                migrations.require_existing(self._dialect, self._url)
             await migrations.check_with(self._options, engine, schema=self._schema)
         if self._callers_engine is None:
-            with translated(self._dialect, self._url):
+            with translate_errors(self._dialect, self._url):
                 await self._dialect.prepare(engine, self._options)
         if self._migrate:
             try:
@@ -163,7 +164,7 @@ class SqlWorkflowStore(FleetMethods):
         if self._callers_engine is None:
             await engine.dispose()
 
-    def _opened(self) -> Session:
+    def _opened(self) -> Executor:
         return self._opened_database()
 
     def _opened_database(self) -> Database:
@@ -174,7 +175,7 @@ class SqlWorkflowStore(FleetMethods):
     # -- views --------------------------------------------------------------------------
 
     def fenced(self, claim: RunClaim) -> ResumableWorkflowStore:
-        return _FencedStore(self._opened_database, checked_claim(claim), self._telemetry)
+        return _FencedStore(self._opened_database, validated_claim(claim), self._telemetry)
 
     def bind(self, connection: AsyncConnection) -> WorkflowStore:
         """Give the seven methods inside a transaction of the caller's own.
@@ -202,7 +203,7 @@ class SqlWorkflowStore(FleetMethods):
         return self._database.telemetry if self._database is not None else None
 
 
-class _BoundStore(StoreView, RunMethods):
+class _BoundStore(StoreView, StoreMethods):
     def __init__(
         self,
         opened: Callable[[], Database],
@@ -214,11 +215,11 @@ class _BoundStore(StoreView, RunMethods):
         if telemetry is not None:
             telemetry.observe(self)
 
-    def _opened(self) -> Session:
-        return BoundSession(self._opened_database(), self._connection)
+    def _opened(self) -> Executor:
+        return BoundDatabase(self._opened_database(), self._connection)
 
 
-class _FencedStore(StoreView, FleetMethods):
+class _FencedStore(StoreView, ResumableMethods):
     def __init__(
         self, opened: Callable[[], Database], claim: RunClaim, telemetry: Telemetry | None
     ) -> None:
@@ -231,8 +232,8 @@ class _FencedStore(StoreView, FleetMethods):
     def _opened_database(self) -> Database:
         return self._opened_outside()
 
-    def _opened(self) -> Session:
-        return FencedSession(self._opened_database(), self._claim)
+    def _opened(self) -> Executor:
+        return FencedDatabase(self._opened_database(), self._claim)
 
     def fenced(self, claim: RunClaim) -> ResumableWorkflowStore:
-        return _FencedStore(self._opened_outside, checked_claim(claim), self._telemetry)
+        return _FencedStore(self._opened_outside, validated_claim(claim), self._telemetry)

@@ -9,18 +9,18 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..store import RunClaim
 from . import rows
-from .database import Database, Session
-from .dialects import Fault
-from .errors import translated
+from .database import Database, Executor
+from .dialects import ErrorKind
+from .errors import translate_errors
 from .queries import claims
 from .queries.compiler import Read, Statement, Write
 
-__all__ = ["BoundSession", "FencedSession"]
+__all__ = ["BoundDatabase", "FencedDatabase"]
 
 Row = Sequence[Any]
 
 
-class FencedSession(Session):
+class FencedDatabase(Executor):
     """A database whose writes need a claim."""
 
     def __init__(self, database: Database, claim: RunClaim) -> None:
@@ -50,7 +50,7 @@ class FencedSession(Session):
         return found
 
 
-class BoundSession(Session):
+class BoundDatabase(Executor):
     """The connection and the transaction of a caller."""
 
     def __init__(self, database: Database, connection: AsyncConnection) -> None:
@@ -61,23 +61,23 @@ class BoundSession(Session):
 
     async def read(self, read: Read, key: Sequence[Any], *, what: str = "run") -> list[Any]:
         found: list[Any] = []
-        with translated(self.dialect, self._connection.engine.url):
+        with translate_errors(self.dialect, self._connection.engine.url):
             for statement in read:
                 found += (await self._execute(statement, key)).all()
         return found
 
     async def write(self, write: Write, make_row: Callable[..., Row], *given: Any) -> bool:
         row = make_row(self.dialect, *given)
-        with translated(self.dialect, self._connection.engine.url):
+        with translate_errors(self.dialect, self._connection.engine.url):
             try:
-                async with self.dialect.part_of_transaction(self._connection):
+                async with self.dialect.savepoint(self._connection):
                     if write.many is not None and not write.one:
                         arrays = [[value] for value in row]
                         return bool((await self._execute(write.many, arrays)).all())
                     counts = [(await self._execute(one, row)).rowcount for one in write.one]
             except Exception as error:
                 # The run may go while the statement runs.
-                if self.dialect.diagnose(error).fault is Fault.RUN_MISSING:
+                if self.dialect.classify_error(error).kind is ErrorKind.RUN_MISSING:
                     return False
                 raise
         return bool(counts[0] > 0)

@@ -4,9 +4,9 @@ A statement, a row and a migration are written once for both; what they need to 
 database they ask of a `StoreDialect`.
 """
 
-from .base import Call, Diagnosis, Fault, Migrating, StoreDialect
+from .base import Call, ErrorInfo, ErrorKind, MigrationRunner, StoreDialect
 from .health import Check, Finding, Subject, Told, Verdict, bad, duration, good, warning
-from .options import EngineOptions, complete_options
+from .options import EngineOptions, validated_options
 from .postgresql.dialect import POSTGRESQL
 from .sqlite.dialect import SQLITE
 from .types import Identifier, JsonText, Sequence, UtcDateTime
@@ -16,13 +16,13 @@ __all__ = [
     "SQLITE",
     "Call",
     "Check",
-    "Diagnosis",
     "EngineOptions",
-    "Fault",
+    "ErrorInfo",
+    "ErrorKind",
     "Finding",
     "Identifier",
     "JsonText",
-    "Migrating",
+    "MigrationRunner",
     "Sequence",
     "StoreDialect",
     "Subject",
@@ -30,8 +30,8 @@ __all__ = [
     "UtcDateTime",
     "Verdict",
     "bad",
-    "complete_options",
     "duration",
     "good",
+    "validated_options",
     "warning",
 ]

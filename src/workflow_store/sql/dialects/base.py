@@ -20,19 +20,19 @@ __all__ = [
     "AGAIN",
     "NOT_OUR_TABLES",
     "Call",
-    "Diagnosis",
-    "Fault",
-    "Migrating",
+    "ErrorInfo",
+    "ErrorKind",
+    "MigrationRunner",
     "StoreDialect",
-    "causes",
-    "diagnose_by_type",
+    "cause_chain",
+    "classify_by_type",
 ]
 
 AGAIN = "It did not pass by itself; call again later."
 NOT_OUR_TABLES = "The tables are not those of a workflow store."
 
 
-class Fault(enum.Enum):
+class ErrorKind(enum.Enum):
     """What an error of the database means to a store."""
 
     TRANSIENT = "worth another try at once"
@@ -42,10 +42,10 @@ class Fault(enum.Enum):
     OTHER = "anything else"
 
 
-class Diagnosis(NamedTuple):
+class ErrorInfo(NamedTuple):
     """What an error of the database means, its name, and what a person can do about it."""
 
-    fault: Fault
+    kind: ErrorKind
     name: str
     advice: str
 
@@ -58,7 +58,7 @@ class Call(NamedTuple):
     returns: bool = False
 
 
-Migrating: TypeAlias = Callable[[Callable[[Connection], None]], Awaitable[None]]
+MigrationRunner: TypeAlias = Callable[[Callable[[Connection], None]], Awaitable[None]]
 """Runs a migration, which may be called several times."""
 
 
@@ -87,11 +87,11 @@ class StoreDialect(ABC):
         """Make the store's own engine."""
 
     @abstractmethod
-    def is_missing(self, url: URL) -> bool:
+    def file_is_missing(self, url: URL) -> bool:
         """Tell whether connecting would make the database, which is not there yet."""
 
     @abstractmethod
-    def ends_with_the_process(self, url: URL) -> bool:
+    def is_in_memory(self, url: URL) -> bool:
         """Tell whether the database is in the memory of the process that connects to it."""
 
     @abstractmethod
@@ -99,7 +99,7 @@ class StoreDialect(ABC):
         """Do what the store's own database needs once, before it is used."""
 
     @abstractmethod
-    def diagnose(self, error: BaseException) -> Diagnosis:
+    def classify_error(self, error: BaseException) -> ErrorInfo:
         """Tell what an error means, by its code and never by its text."""
 
     # -- statements ---------------------------------------------------------------------
@@ -109,7 +109,7 @@ class StoreDialect(ABC):
         """Give an insert that knows `on_conflict_do_update`."""
 
     @abstractmethod
-    def given_rows(self, columns: Sequence[Column[Any]]) -> FromClause | None:
+    def unnest_source(self, columns: Sequence[Column[Any]]) -> FromClause | None:
         """Give a source of rows that takes one array per column as its parameters.
 
         None where one statement after the other, in one transaction, is as fast.
@@ -122,11 +122,11 @@ class StoreDialect(ABC):
     # -- the driver ---------------------------------------------------------------------
 
     @abstractmethod
-    def time_to_driver(self, time: datetime) -> Any:
+    def encode_datetime(self, time: datetime) -> Any:
         """Give the parameter for a time in UTC."""
 
     @abstractmethod
-    def time_from_driver(self, value: Any) -> datetime:
+    def decode_datetime(self, value: Any) -> datetime:
         """Give the time of a value that was read, in UTC.
 
         Raises:
@@ -176,9 +176,7 @@ class StoreDialect(ABC):
         """
 
     @abstractmethod
-    def part_of_transaction(
-        self, connection: AsyncConnection
-    ) -> contextlib.AbstractAsyncContextManager[Any]:
+    def savepoint(self, connection: AsyncConnection) -> contextlib.AbstractAsyncContextManager[Any]:
         """Make a write part of the transaction of a caller, which begins where it has not.
 
         A write that fails does not end the transaction.
@@ -189,7 +187,7 @@ class StoreDialect(ABC):
     @abstractmethod
     def migration_lock(
         self, connection: AsyncConnection, schema: str | None, timeout_s: float
-    ) -> contextlib.AbstractAsyncContextManager[Migrating]:
+    ) -> contextlib.AbstractAsyncContextManager[MigrationRunner]:
         """Keep every other migration of these tables out for as long as the block runs.
 
         Yields:
@@ -212,7 +210,7 @@ class StoreDialect(ABC):
         """What can be well or not with this kind of database alone, by name."""
 
     @abstractmethod
-    def bounded_read(
+    def read_only(
         self, connection: AsyncConnection, limit_s: float
     ) -> contextlib.AbstractAsyncContextManager[None]:
         """Read for as long as the block runs: nothing is written, and it takes not too long.
@@ -222,36 +220,36 @@ class StoreDialect(ABC):
         """
 
 
-def diagnose_by_type(error: BaseException) -> Diagnosis:
+def classify_by_type(error: BaseException) -> ErrorInfo:
     """Diagnose what carries no code: the network, the pool, a connection that is gone."""
-    for cause in causes(error):
+    for cause in cause_chain(error):
         name = type(cause).__name__
         if isinstance(cause, exc.TimeoutError):
-            return Diagnosis(
-                Fault.UNAVAILABLE,
+            return ErrorInfo(
+                ErrorKind.UNAVAILABLE,
                 "no connection became free",
                 "Raise `pool_size` or `pool_timeout_s`, or make fewer calls at once.",
             )
         if isinstance(cause, TimeoutError):
-            return Diagnosis(
-                Fault.UNAVAILABLE, "timed out", "Check the server's load and the network."
+            return ErrorInfo(
+                ErrorKind.UNAVAILABLE, "timed out", "Check the server's load and the network."
             )
         if isinstance(cause, OSError):
-            return Diagnosis(
-                Fault.TRANSIENT,
+            return ErrorInfo(
+                ErrorKind.TRANSIENT,
                 name,
                 "Check that the server runs and that host and port in the URL are right.",
             )
         if isinstance(cause, exc.DBAPIError) and cause.connection_invalidated:
-            return Diagnosis(
-                Fault.TRANSIENT,
+            return ErrorInfo(
+                ErrorKind.TRANSIENT,
                 "the connection was lost",
                 AGAIN,
             )
-    return Diagnosis(Fault.OTHER, type(error).__name__, "The cause says more.")
+    return ErrorInfo(ErrorKind.OTHER, type(error).__name__, "The cause says more.")
 
 
-def causes(error: BaseException) -> Iterator[BaseException]:
+def cause_chain(error: BaseException) -> Iterator[BaseException]:
     current: BaseException | None = error
     while current is not None:
         yield current

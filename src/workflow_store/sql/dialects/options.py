@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, TypedDict
 
-__all__ = ["EngineOptions", "complete_options"]
+__all__ = ["EngineOptions", "validated_options"]
 
 
 class EngineOptions(TypedDict, total=False):
@@ -44,7 +44,7 @@ _DEFAULTS: EngineOptions = {
 }
 
 
-def complete_options(options: EngineOptions) -> EngineOptions:
+def validated_options(options: EngineOptions) -> EngineOptions:
     """Add the defaults.
 
     Raises:

@@ -66,18 +66,18 @@ from .. import migrate
 from ..dialects import (
     Check,
     EngineOptions,
-    Fault,
+    ErrorKind,
     Finding,
     StoreDialect,
     Subject,
     Told,
     Verdict,
     bad,
-    complete_options,
     good,
+    validated_options,
     warning,
 )
-from ..errors import store_error
+from ..errors import to_store_error
 from ..migrate.revisions import read_revision
 from ..models import VERSION_TABLE
 from ..urls import default_schema, default_url, masked, parse_url
@@ -133,8 +133,8 @@ async def examine(
     dialect, parsed, schema = _parsed(url, schema)
     if not 0 < running_for_s < timedelta.max.total_seconds():
         raise ValueError(f"running_for_s={running_for_s!r} is out of range")
-    options = complete_options(options)
-    migrate.make_sure_it_is_there(dialect, parsed)
+    options = validated_options(options)
+    migrate.require_existing(dialect, parsed)
     engine = dialect.create_engine(
         parsed,
         {
@@ -154,10 +154,10 @@ async def examine(
     except WorkflowStoreError:
         raise
     except Exception as error:
-        raised = store_error(error, dialect, masked(parsed))
+        raised = to_store_error(error, dialect, masked(parsed))
         if isinstance(raised, StoreUnavailableError):
             raise raised from error
-        _, code, advice = dialect.diagnose(error)
+        _, code, advice = dialect.classify_error(error)
         yield Finding("reachable", Verdict.BAD, f"{masked(parsed)} cannot be read ({code})", advice)
     finally:
         await engine.dispose()
@@ -179,7 +179,7 @@ async def _examination(
     options: EngineOptions,
 ) -> AsyncGenerator[Finding, None]:
     round_trip_s, ahead_s = await _timed(connection, dialect)
-    async with dialect.bounded_read(connection, LIMIT_S):
+    async with dialect.read_only(connection, LIMIT_S):
         # What is not a database fails here, for `examine` to tell, and all that follows would.
         there = set(await connection.run_sync(lambda c: inspect(c).get_table_names(schema=schema)))
     yield Finding("reachable", *_reachable(connection, dialect, round_trip_s))
@@ -239,7 +239,7 @@ async def _told(
 ) -> Told | None:
     """Look at one thing. Where the database refuses, that is told; where it is gone, raised."""
     try:
-        async with dialect.bounded_read(connection, LIMIT_S):
+        async with dialect.read_only(connection, LIMIT_S):
             return await look(connection)
     except TimeoutError:
         return warning(
@@ -248,8 +248,8 @@ async def _told(
     except WorkflowStoreError:
         raise
     except Exception as error:
-        fault, code, advice = dialect.diagnose(error)
-        if fault in {Fault.TRANSIENT, Fault.UNAVAILABLE}:
+        fault, code, advice = dialect.classify_error(error)
+        if fault in {ErrorKind.TRANSIENT, ErrorKind.UNAVAILABLE}:
             raise
         return warning(f"not told: the database did not answer ({code})", advice)
 
@@ -257,7 +257,7 @@ async def _told(
 async def _timed(connection: AsyncConnection, dialect: StoreDialect) -> tuple[float, float]:
     """Give the time of the quickest round trip, and by how much the database's clock is ahead."""
     quickest_s, ahead_s = float("inf"), 0.0
-    async with dialect.bounded_read(connection, LIMIT_S):
+    async with dialect.read_only(connection, LIMIT_S):
         for _ in range(_ROUND_TRIPS):
             sent_at, began = datetime.now(UTC), time.perf_counter()
             theirs = (await connection.execute(select(dialect.now()))).scalar_one()

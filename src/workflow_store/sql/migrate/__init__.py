@@ -24,8 +24,8 @@ from sqlalchemy import URL, Connection, MetaData
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from ...errors import InvalidStateError, SchemaMismatchError, StoreUnavailableError
-from ..dialects import EngineOptions, Migrating, StoreDialect, complete_options
-from ..errors import translated
+from ..dialects import EngineOptions, MigrationRunner, StoreDialect, validated_options
+from ..errors import translate_errors
 from ..models import REVISION, Base
 from ..urls import default_schema, default_url, dialect_of, masked, parse_url
 from .host import include_name, include_object
@@ -112,7 +112,7 @@ async def current(
         StoreUnavailableError: the database cannot be reached, or there is no such file.
         ValueError: the URL is not supported.
     """
-    found, _ = await _look(complete_options({}), url_or_engine, schema)
+    found, _ = await _look(validated_options({}), url_or_engine, schema)
     return found
 
 
@@ -126,7 +126,7 @@ async def check(
         StoreUnavailableError: the database cannot be reached, or there is no such file.
         ValueError: the URL is not supported.
     """
-    await check_with(complete_options({}), url_or_engine, schema=schema)
+    await check_with(validated_options({}), url_or_engine, schema=schema)
 
 
 async def offline_sql(
@@ -154,7 +154,7 @@ async def offline_sql(
     config.output_buffer = output
     parse_url(url or default_url())
     _check_form(revision, parts=2)
-    async with _alembic_alone(LOCK_TIMEOUT_S):
+    async with _process_lock(LOCK_TIMEOUT_S):
         try:
             command.upgrade(config, revision, sql=True)
         except CommandError as error:
@@ -184,7 +184,7 @@ async def check_with(
     """Do what `check` says, within the limits of a store's options."""
     found, where = await _look(options, url_or_engine, schema)
     if found != REVISION:
-        raise _mismatch(found, where, schema)
+        raise _mismatch_error(found, where, schema)
 
 
 @asynccontextmanager
@@ -192,7 +192,7 @@ async def migrating(
     url_or_engine: str | URL | AsyncEngine | None,
     schema: str | None,
     lock_timeout_s: float = LOCK_TIMEOUT_S,
-) -> AsyncIterator[Migrating]:
+) -> AsyncIterator[MigrationRunner]:
     """Give what runs a migration while no other one of these tables runs."""
     async with (
         _connect(url_or_engine, creates=True) as (connection, dialect, _),
@@ -242,7 +242,7 @@ async def _migrate(
                 getattr(command, direction)(config, revision)
             except CommandError as error:
                 if at is not None and at not in known_revisions():
-                    raise _mismatch(at, where, schema) from error
+                    raise _mismatch_error(at, where, schema) from error
                 raise InvalidStateError(
                     f"revision: cannot {direction} {where} from {at or 'base'} to "
                     f"{revision!r}, there is no such revision on that way"
@@ -251,7 +251,7 @@ async def _migrate(
         async with (
             dialect.migration_lock(connection, schema, lock_timeout_s) as run_migration,
             # Inside, so that whoever waits for a database keeps no other one waiting.
-            _alembic_alone(lock_timeout_s),
+            _process_lock(lock_timeout_s),
         ):
             found = await connection.run_sync(read_revision, schema)
             await run_migration(run)
@@ -267,7 +267,7 @@ _ALEMBIC = threading.Lock()
 
 
 @asynccontextmanager
-async def _alembic_alone(timeout_s: float) -> AsyncIterator[None]:
+async def _process_lock(timeout_s: float) -> AsyncIterator[None]:
     """Let one migration at a time run in this process.
 
     Alembic keeps the migration that runs in global variables (`alembic.op`), which tasks and
@@ -298,11 +298,11 @@ async def _connect(
     else:
         dialect, url = parse_url(url_or_engine or default_url())
         if not creates:
-            make_sure_it_is_there(dialect, url)
+            require_existing(dialect, url)
         # A pooler in transaction mode may lie between.
-        engine = dialect.create_engine(url, complete_options({"transaction_pooler": True}))
+        engine = dialect.create_engine(url, validated_options({"transaction_pooler": True}))
     try:
-        with translated(dialect, url):
+        with translate_errors(dialect, url):
             async with engine.connect() as connection:
                 yield connection, dialect, masked(url)
     finally:
@@ -322,7 +322,7 @@ def _schema(dialect: StoreDialect, schema: str | None) -> str | None:
     return schema if dialect.supports_schema else None
 
 
-def _mismatch(found: str | None, where: str, schema: str | None) -> SchemaMismatchError:
+def _mismatch_error(found: str | None, where: str, schema: str | None) -> SchemaMismatchError:
     option = f" --schema {shlex.quote(schema)}" if schema else ""
     x_option = f" -x {shlex.quote(f'schema={schema}')}" if schema else ""
     if found is None:
@@ -345,19 +345,19 @@ def _mismatch(found: str | None, where: str, schema: str | None) -> SchemaMismat
     )
 
 
-def make_sure_it_is_there(dialect: StoreDialect, url: URL) -> None:
+def require_existing(dialect: StoreDialect, url: URL) -> None:
     """Refuse a database that connecting would make, which a typo in its path should not.
 
     Raises:
         StoreUnavailableError: it is not there.
     """
-    if dialect.is_missing(url):
+    if dialect.file_is_missing(url):
         raise StoreUnavailableError(
             f"{masked(url)} is not there: check the path, or make it with `workflow-store migrate`."
         )
 
 
-def altered_tables(engine: AsyncEngine) -> SchemaMismatchError:
+def altered_tables_error(engine: AsyncEngine) -> SchemaMismatchError:
     """Give the error for a database whose revision is right and whose tables are not."""
     return SchemaMismatchError(
         f"{masked(engine.url)} is at revision {REVISION}, but its tables were dropped or altered "

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, func, literal_column, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ...pagination import Listing
+from ...pagination import PageRequest
 from ...state import RunSummary, TaskStatus
 from ...store import RunPage
 from ..models import RunRow, StepRow
@@ -34,7 +34,7 @@ _SUMMARY = (
 )
 
 
-async def list_runs(connection: AsyncConnection, listing: Listing) -> RunPage:
+async def list_runs(connection: AsyncConnection, listing: PageRequest) -> RunPage:
     """Give a page of runs, newest first."""
     query = (
         select(*_SUMMARY)
@@ -54,7 +54,7 @@ async def list_runs(connection: AsyncConnection, listing: Listing) -> RunPage:
     return RunPage(runs, listing.cursor((runs[-1].created_at, runs[-1].run_task_id)))
 
 
-def _conditions(listing: Listing) -> list[ColumnElement[bool]]:
+def _conditions(listing: PageRequest) -> list[ColumnElement[bool]]:
     conditions = [getattr(RunRow, name) == value for name, value in listing.identifiers.items()]
     if listing.created_after is not None:
         conditions.append(RunRow.created_at > listing.created_after)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from sqlalchemy import delete, exists, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ...pagination import Place
+from ...pagination import Position
 from ...state import TERMINAL
 from ..dialects import StoreDialect
 from ..models import ClaimRow, RunRow, StepRow
@@ -25,7 +25,7 @@ class Purged(NamedTuple):
     """What a batch did: how many runs are gone, and the last that it looked at, if any."""
 
     runs: int
-    last: Place | None
+    last: Position | None
 
 
 async def purge_batch(
@@ -35,7 +35,7 @@ async def purge_batch(
     created_before: datetime,
     only_terminal: bool,
     batch_size: int,
-    after: Place | None,
+    after: Position | None,
 ) -> Purged:
     """Delete the oldest runs after a place, at most so many."""
     oldest = (

@@ -95,7 +95,7 @@ class Statements:
     def renew_claim(self) -> Write:
         """Makes claims hold for longer; where one is locked, it is not waited for."""
         dialect = self._compiler.dialect
-        given = dialect.given_rows(RENEWAL)
+        given = dialect.unnest_source(RENEWAL)
         one = (
             update(CLAIMS)
             .where(*(CLAIMS.c[name] == bindparam(name) for name in ("run_task_id", "token")))
@@ -220,10 +220,10 @@ class Writes:
     ) -> Write:
         fence_places = range(len(columns), len(columns) + len(self._fence))
         columns = [*columns, *self._fence]
-        given = self._dialect.given_rows(columns)
+        given = self._dialect.unnest_source(columns)
         together = None
         if given is not None:
-            keys = self._dialect.given_rows([*KEY, *self._fence])
+            keys = self._dialect.unnest_source([*KEY, *self._fence])
             batch = Batch(self._dialect, given, keys, lock, fenced=bool(self._fence))
             statement = batch.answer(many(batch), needs_run=needs_run)
             together = self._compiler.compile(columns, statement)

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 if TYPE_CHECKING:
     from .spans import Telemetry
 
-__all__ = ["telemetry_of"]
+__all__ = ["start_telemetry"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ _OLDEST_API = (1, 30)
 """The first with all that is used; from others not even the names can be imported."""
 
 
-def telemetry_of(engine: AsyncEngine, schema: str | None, *, own: bool) -> Telemetry | None:
+def start_telemetry(engine: AsyncEngine, schema: str | None, *, own: bool) -> Telemetry | None:
     """Give what tells of a store; None where no provider of spans or metrics is set.
 
     Whoever has set one has imported the API of OpenTelemetry before. All others pay nothing

@@ -11,7 +11,7 @@ from opentelemetry import metrics
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import QueuePool
 
-__all__ = ["Attributes", "Instruments", "Pool", "instruments_of"]
+__all__ = ["Attributes", "Instruments", "Pool", "instruments_for"]
 
 Attributes = dict[str, str | int]
 
@@ -125,7 +125,7 @@ _KNOWN: dict[int, _Known] = {}
 _LOCK = threading.Lock()
 
 
-def instruments_of(provider: metrics.MeterProvider, meter: metrics.Meter) -> Instruments:
+def instruments_for(provider: metrics.MeterProvider, meter: metrics.Meter) -> Instruments:
     """Give the instruments of a provider, which are made once: callbacks cannot be taken back."""
     with _LOCK:
         known = _KNOWN.get(id(provider))

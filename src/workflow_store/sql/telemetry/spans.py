@@ -22,9 +22,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ...errors import InvalidStateError
 from ...store import ResumableWorkflowStore, WorkflowStore
-from ...validation import checked_identifier
+from ...validation import validated_identifier
 from ..urls import masked
-from .metrics import Attributes, Instruments, Pool, instruments_of
+from .metrics import Attributes, Instruments, Pool, instruments_for
 
 __all__ = ["Call", "Telemetry", "listened"]
 
@@ -40,7 +40,7 @@ _TELLS_RUN = frozenset({"run_task_id", "state", "claim"})
 
 
 def listened(engine: AsyncEngine, schema: str | None, *, own: bool) -> Telemetry | None:
-    """Do what `telemetry_of` says, now that there is an API."""
+    """Do what `start_telemetry` says, now that there is an API."""
     tracers, meters = trace.get_tracer_provider(), metrics.get_meter_provider()
     if not (_is_real(tracers) or _is_real(meters)):
         return None
@@ -55,7 +55,7 @@ def listened(engine: AsyncEngine, schema: str | None, *, own: bool) -> Telemetry
         meter = meters.get_meter(_SCOPE, version)
     if not (_is_real(tracer) or _is_real(meter)):  # the SDK is there and disabled
         return None
-    return Telemetry(tracer, instruments_of(meters, meter), engine, schema, own=own)
+    return Telemetry(tracer, instruments_for(meters, meter), engine, schema, own=own)
 
 
 def _is_real(given: object) -> bool:
@@ -206,7 +206,7 @@ def _measured(
 def _run_task_id(given: Any) -> str | None:
     """Give the id of a run; what is none may be a payload that was put there by mistake."""
     try:
-        return checked_identifier(getattr(given, "run_task_id", given), name="run_task_id")
+        return validated_identifier(getattr(given, "run_task_id", given), name="run_task_id")
     except InvalidStateError:
         return None
 

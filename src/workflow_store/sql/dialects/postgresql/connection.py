@@ -20,7 +20,7 @@ class Connection(asyncpg.Connection):  # type: ignore[misc] # the driver has no 
 
     _unused: asyncio.TimerHandle
 
-    def end_unless_used(self, within_s: float) -> None:
+    def terminate_unless_used(self, within_s: float) -> None:
         """End it after so many seconds, unless it is used until then."""
         self._unused = asyncio.get_running_loop().call_later(within_s, self.terminate)
 

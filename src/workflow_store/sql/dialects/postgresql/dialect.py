@@ -30,13 +30,13 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from ....errors import StoreUnavailableError
-from ..base import Call, Diagnosis, Fault, Migrating, StoreDialect
+from ..base import Call, ErrorInfo, ErrorKind, MigrationRunner, StoreDialect
 from ..health import Check
 from ..options import EngineOptions
 from ..types import JsonText, UtcDateTime
-from .errors import diagnose
+from .errors import classify_error
 from .health import CHECKS
-from .hosts import Host, first_that_answers, hosts_of, spelled_out
+from .hosts import Host, connect_to_first_available, hosts_of, with_explicit_ports
 from .migration_lock import migration_lock
 from .timeouts import GRACE_S, asking, watched
 
@@ -69,7 +69,7 @@ class _Postgresql(StoreDialect):
         # target_session_attrs, a password file.
         hosts = hosts_of(url)
         if len(hosts) > 1:
-            url = spelled_out(url, hosts)
+            url = with_explicit_ports(url, hosts)
         dsn = url.set(drivername="postgresql").render_as_string(hide_password=False)
         pooled = options["transaction_pooler"]
 
@@ -82,19 +82,19 @@ class _Postgresql(StoreDialect):
                 statement_cache_size=0 if pooled else 100,
                 connection_class=Connection,
             )
-            connection.end_unless_used(options["connect_timeout_s"])
+            connection.terminate_unless_used(options["connect_timeout_s"])
             return connection
 
         async def connect(**_: Any) -> Any:
             if not hosts:
                 return await connect_to(None)
-            return await first_that_answers(
+            return await connect_to_first_available(
                 hosts,
                 connect_to,
                 # Of a server that refuses a password, the others are not asked.
                 lambda error: (
                     isinstance(error, OSError | asyncpg.TargetServerAttributeNotMatched)
-                    or self.diagnose(error).fault is Fault.TRANSIENT
+                    or self.classify_error(error).kind is ErrorKind.TRANSIENT
                 ),
             )
 
@@ -133,10 +133,10 @@ class _Postgresql(StoreDialect):
 
         return engine
 
-    def is_missing(self, url: URL) -> bool:
+    def file_is_missing(self, url: URL) -> bool:
         return False
 
-    def ends_with_the_process(self, url: URL) -> bool:
+    def is_in_memory(self, url: URL) -> bool:
         return False
 
     async def prepare(self, engine: AsyncEngine, options: EngineOptions) -> None:
@@ -145,7 +145,7 @@ class _Postgresql(StoreDialect):
     def insert(self, table: Table) -> postgresql.Insert:
         return postgresql.insert(table)
 
-    def given_rows(self, columns: Sequence[Column[Any]]) -> FromClause:
+    def unnest_source(self, columns: Sequence[Column[Any]]) -> FromClause:
         # One statement with an array per column: four times as fast as rows of VALUES.
         arrays = [
             bindparam(c.name, type_=ARRAY(Text if isinstance(c.type, JsonText) else c.type))
@@ -161,10 +161,10 @@ class _Postgresql(StoreDialect):
             return now
         return cast(now + plus_s * literal_column("interval '1 second'"), UtcDateTime)
 
-    def time_to_driver(self, time: datetime) -> datetime:
+    def encode_datetime(self, time: datetime) -> datetime:
         return time
 
-    def time_from_driver(self, value: datetime) -> datetime:
+    def decode_datetime(self, value: datetime) -> datetime:
         # asyncpg keeps the first and the last datetime as the infinities, which it gives
         # back without a zone.
         return value if value.tzinfo is UTC else value.replace(tzinfo=UTC)
@@ -235,17 +235,15 @@ class _Postgresql(StoreDialect):
             finally:
                 event.remove(connection.sync_connection, "after_cursor_execute", heard)
 
-    def part_of_transaction(
-        self, connection: AsyncConnection
-    ) -> contextlib.AbstractAsyncContextManager[Any]:
+    def savepoint(self, connection: AsyncConnection) -> contextlib.AbstractAsyncContextManager[Any]:
         return connection.begin_nested()
 
-    def diagnose(self, error: BaseException) -> Diagnosis:
-        return diagnose(error)
+    def classify_error(self, error: BaseException) -> ErrorInfo:
+        return classify_error(error)
 
     def migration_lock(
         self, connection: AsyncConnection, schema: str | None, timeout_s: float
-    ) -> contextlib.AbstractAsyncContextManager[Migrating]:
+    ) -> contextlib.AbstractAsyncContextManager[MigrationRunner]:
         return migration_lock(connection, schema, timeout_s)
 
     def partitioned(self, connection: Connection, schema: str | None) -> Set[str]:
@@ -261,15 +259,13 @@ class _Postgresql(StoreDialect):
         return CHECKS
 
     @contextlib.asynccontextmanager
-    async def bounded_read(
-        self, connection: AsyncConnection, limit_s: float
-    ) -> AsyncIterator[None]:
+    async def read_only(self, connection: AsyncConnection, limit_s: float) -> AsyncIterator[None]:
         await connection.execution_options(postgresql_readonly=True)
         try:
             async with self.transaction(connection, {"statement_timeout_s": limit_s}, writes=False):
                 yield
         except exc.DBAPIError as error:
-            if self.diagnose(error).name == "SQLSTATE 57014":  # query_canceled
+            if self.classify_error(error).name == "SQLSTATE 57014":  # query_canceled
                 raise TimeoutError from error
             raise
         except TimeoutError as error:

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ..health import Check, Subject, Told, bad, duration, good, warning
 from . import table_health as table_checks
-from .pooler import Between, what_is_between
+from .pooler import PoolerMode, detect_pooler
 
 __all__ = ["CHECKS"]
 
@@ -73,10 +73,10 @@ async def durability(connection: AsyncConnection, subject: Subject) -> Told:
 
 
 async def pooler(connection: AsyncConnection, subject: Subject) -> Told:
-    between = await what_is_between(connection)
-    if between is Between.NOTHING:
+    between = await detect_pooler(connection)
+    if between is PoolerMode.NOTHING:
         return good("none: connections go to the server itself")
-    if between is Between.SESSION_POOLER:
+    if between is PoolerMode.SESSION_POOLER:
         return good("a pooler in session mode")
     found = "a pooler in transaction mode"
     if subject.options["transaction_pooler"]:

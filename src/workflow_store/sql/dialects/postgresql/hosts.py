@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import URL
 
-__all__ = ["Host", "first_that_answers", "hosts_of", "spelled_out"]
+__all__ = ["Host", "connect_to_first_available", "hosts_of", "with_explicit_ports"]
 
 
 class Host(NamedTuple):
@@ -36,7 +36,7 @@ def hosts_of(url: URL) -> list[Host]:
     return [_with_port(name, port) for name, port in zip(names, ports, strict=True)]
 
 
-def spelled_out(url: URL, hosts: Sequence[Host]) -> URL:
+def with_explicit_ports(url: URL, hosts: Sequence[Host]) -> URL:
     """Give the URL as SQLAlchemy and every version of the driver take it: a port to each host."""
     return url.update_query_dict(
         {
@@ -46,7 +46,7 @@ def spelled_out(url: URL, hosts: Sequence[Host]) -> URL:
     )
 
 
-async def first_that_answers(
+async def connect_to_first_available(
     hosts: list[Host],
     connect: Callable[[Host], Awaitable[Any]],
     goes_on: Callable[[Exception], bool],

@@ -12,9 +12,9 @@ from sqlalchemy import Connection, event, exc, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ....errors import StoreUnavailableError
-from ..base import Migrating
-from .errors import diagnose
-from .pooler import Between, what_is_between
+from ..base import MigrationRunner
+from .errors import classify_error
+from .pooler import PoolerMode, detect_pooler
 
 __all__ = ["migration_lock"]
 
@@ -28,22 +28,22 @@ PAUSE_S = 2.0
 @contextlib.asynccontextmanager
 async def migration_lock(
     connection: AsyncConnection, schema: str | None, timeout_s: float
-) -> AsyncIterator[Migrating]:
+) -> AsyncIterator[MigrationRunner]:
     """Do what `StoreDialect.migration_lock` says."""
     # A caller's engine may commit each statement by itself.
     await connection.execution_options(isolation_level="READ COMMITTED")
-    if await what_is_between(connection) is Between.TRANSACTION_POOLER:
+    if await detect_pooler(connection) is PoolerMode.TRANSACTION_POOLER:
         raise StoreUnavailableError(
             "The connection goes through a pooler in transaction mode, which does not keep "
             "the lock that a migration needs. Nothing was changed; migrate with the host "
             "and port of the server itself."
         )
-    async with _alone(connection, schema, timeout_s), _waiting_briefly(connection, timeout_s):
+    async with _advisory_lock(connection, schema, timeout_s), _lock_timeouts(connection, timeout_s):
         yield partial(_run, connection, timeout_s)
 
 
 @contextlib.asynccontextmanager
-async def _alone(
+async def _advisory_lock(
     connection: AsyncConnection, schema: str | None, timeout_s: float
 ) -> AsyncIterator[None]:
     """Hold a lock that belongs to the session.
@@ -72,7 +72,7 @@ async def _alone(
 
 
 @contextlib.asynccontextmanager
-async def _waiting_briefly(connection: AsyncConnection, timeout_s: float) -> AsyncIterator[None]:
+async def _lock_timeouts(connection: AsyncConnection, timeout_s: float) -> AsyncIterator[None]:
     """Limit how long a statement waits for a lock: in a transaction, others wait behind it.
 
     Outside of one an index is built concurrently, behind which nobody waits.
@@ -105,7 +105,7 @@ async def _run(
         try:
             await connection.run_sync(work)
         except exc.DBAPIError as error:
-            locked = diagnose(error).name == "SQLSTATE 55P03"  # lock_not_available
+            locked = classify_error(error).name == "SQLSTATE 55P03"  # lock_not_available
             if not locked or time.monotonic() + PAUSE_S > deadline:
                 raise
             await connection.rollback()

@@ -8,12 +8,12 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-__all__ = ["Between", "what_is_between"]
+__all__ = ["PoolerMode", "detect_pooler"]
 
 _ROUNDS = 5
 
 
-class Between(enum.Enum):
+class PoolerMode(enum.Enum):
     """What lies between, by what becomes of a session."""
 
     NOTHING = "nothing that gives sessions numbers of its own"
@@ -21,7 +21,7 @@ class Between(enum.Enum):
     TRANSACTION_POOLER = "a pooler that lends a session for one transaction"
 
 
-async def what_is_between(connection: AsyncConnection) -> Between:
+async def detect_pooler(connection: AsyncConnection) -> PoolerMode:
     """Find out. A transaction of the connection's is rolled back.
 
     It takes one more connection where there is a pooler.
@@ -29,7 +29,7 @@ async def what_is_between(connection: AsyncConnection) -> Between:
     raw = await connection.get_raw_connection()
     driver: Any = raw.driver_connection
     if driver.get_server_pid() == await _backend(connection):
-        return Between.NOTHING
+        return PoolerMode.NOTHING
     # A pooler gives a number of its own. One in transaction mode lends the server's connection
     # to another client as soon as a transaction has ended, or takes another one for the next.
     ours, others = set(), set()
@@ -38,7 +38,7 @@ async def what_is_between(connection: AsyncConnection) -> Between:
             ours.add(await _backend(connection))
             others.add(await _backend(other))
     keeps_them = len(ours) == len(others) == 1 and not ours & others
-    return Between.SESSION_POOLER if keeps_them else Between.TRANSACTION_POOLER
+    return PoolerMode.SESSION_POOLER if keeps_them else PoolerMode.TRANSACTION_POOLER
 
 
 async def _backend(connection: AsyncConnection) -> Any:

@@ -29,12 +29,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from ....errors import WorkflowStoreError
-from ..base import Call, Diagnosis, Migrating, StoreDialect
+from ..base import Call, ErrorInfo, MigrationRunner, StoreDialect
 from ..health import Check
 from ..options import EngineOptions
 from ..types import UtcDateTime
-from .errors import diagnose
-from .health import CHECKS, bounded_read
+from .errors import classify_error
+from .health import CHECKS, read_only
 
 if TYPE_CHECKING:
     import aiosqlite
@@ -93,12 +93,12 @@ class _Sqlite(StoreDialect):
 
         return engine
 
-    def is_missing(self, url: URL) -> bool:
+    def file_is_missing(self, url: URL) -> bool:
         if self._is_in_memory(url) or "mode" in url.query:  # which says what is to be made
             return False
         return not Path((url.database or "").removeprefix("file:")).exists()
 
-    def ends_with_the_process(self, url: URL) -> bool:
+    def is_in_memory(self, url: URL) -> bool:
         # A URI of SQLite may bring options along, beside those of the URL.
         path, _, options = (url.database or "").removeprefix("file:").partition("?")
         given = {*parse_qsl(options)}
@@ -123,7 +123,7 @@ class _Sqlite(StoreDialect):
     def insert(self, table: Table) -> sqlite.Insert:
         return sqlite.insert(table)
 
-    def given_rows(self, columns: Sequence[Column[Any]]) -> None:
+    def unnest_source(self, columns: Sequence[Column[Any]]) -> None:
         return None
 
     def now(self, plus_s: ColumnElement[float] | None = None) -> ColumnElement[datetime]:
@@ -132,11 +132,11 @@ class _Sqlite(StoreDialect):
         later = [] if plus_s is None else [func.printf(literal_column("'%.6f seconds'"), plus_s)]
         return func.strftime(format_, literal_column("'now'", Text), *later, type_=UtcDateTime)
 
-    def time_to_driver(self, time: datetime) -> str:
+    def encode_datetime(self, time: datetime) -> str:
         # What SQLAlchemy's DateTime writes; of one length, so that text order is time order.
         return time.isoformat(" ", "microseconds")[:_LENGTH_OF_TIME]
 
-    def time_from_driver(self, value: str) -> datetime:
+    def decode_datetime(self, value: str) -> datetime:
         if len(value) != _LENGTH_OF_TIME:  # somebody's own, perhaps with an offset
             return datetime.fromisoformat(value).replace(tzinfo=UTC)
         return datetime.fromisoformat(value + "Z")  # a sixth of what `replace` takes
@@ -224,7 +224,7 @@ class _Sqlite(StoreDialect):
             raise
 
     @contextlib.asynccontextmanager
-    async def part_of_transaction(self, connection: AsyncConnection) -> AsyncIterator[None]:
+    async def savepoint(self, connection: AsyncConnection) -> AsyncIterator[None]:
         if not connection.in_transaction():
             await connection.begin()  # the host may have a listener that begins in its own way
         # Where the driver is in autocommit, nobody else begins. As a write, as in `execute`.
@@ -233,13 +233,13 @@ class _Sqlite(StoreDialect):
             await connection.exec_driver_sql("BEGIN IMMEDIATE")
         yield
 
-    def diagnose(self, error: BaseException) -> Diagnosis:
-        return diagnose(error)
+    def classify_error(self, error: BaseException) -> ErrorInfo:
+        return classify_error(error)
 
     @contextlib.asynccontextmanager
     async def migration_lock(
         self, connection: AsyncConnection, schema: str | None, timeout_s: float
-    ) -> AsyncIterator[Migrating]:
+    ) -> AsyncIterator[MigrationRunner]:
         waits_ms = (await connection.exec_driver_sql("PRAGMA busy_timeout")).scalar_one()
         # Short, and again and again, so that a cancelled migration ends soon.
         await connection.exec_driver_sql("PRAGMA busy_timeout=50")
@@ -252,7 +252,10 @@ class _Sqlite(StoreDialect):
                 try:
                     await connection.exec_driver_sql("BEGIN IMMEDIATE")
                 except exc.OperationalError as error:
-                    if self.diagnose(error).name != "SQLITE_BUSY" or time.monotonic() > deadline:
+                    if (
+                        self.classify_error(error).name != "SQLITE_BUSY"
+                        or time.monotonic() > deadline
+                    ):
                         raise
                     await asyncio.sleep(0.05)
                 else:
@@ -272,10 +275,10 @@ class _Sqlite(StoreDialect):
     def checks(self) -> Mapping[str, Check]:
         return CHECKS
 
-    def bounded_read(
+    def read_only(
         self, connection: AsyncConnection, limit_s: float
     ) -> contextlib.AbstractAsyncContextManager[None]:
-        return bounded_read(connection, limit_s)
+        return read_only(connection, limit_s)
 
     @staticmethod
     def _is_in_memory(url: URL) -> bool:

@@ -14,10 +14,10 @@ from typing import Any
 from sqlalchemy import bindparam, exc, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ..base import causes
+from ..base import cause_chain
 from ..health import Check, Subject, Told, bad, good, size, warning
 
-__all__ = ["CHECKS", "bounded_read"]
+__all__ = ["CHECKS", "read_only"]
 
 OLDEST_VERSION = (3, 35)  # RETURNING
 
@@ -37,8 +37,8 @@ NETWORK_FILE_SYSTEMS = frozenset(
 
 
 @asynccontextmanager
-async def bounded_read(connection: AsyncConnection, limit_s: float) -> AsyncIterator[None]:
-    """Do what `StoreDialect.bounded_read` says."""
+async def read_only(connection: AsyncConnection, limit_s: float) -> AsyncIterator[None]:
+    """Do what `StoreDialect.read_only` says."""
     raw = await connection.get_raw_connection()
     driver: Any = raw.driver_connection
     deadline = time.monotonic() + limit_s
@@ -48,7 +48,7 @@ async def bounded_read(connection: AsyncConnection, limit_s: float) -> AsyncIter
         await connection.exec_driver_sql("PRAGMA query_only=ON")
         yield
     except exc.DBAPIError as error:
-        names = {getattr(cause, "sqlite_errorname", None) for cause in causes(error)}
+        names = {getattr(cause, "sqlite_errorname", None) for cause in cause_chain(error)}
         if "SQLITE_INTERRUPT" in names:
             raise TimeoutError from error
         raise
@@ -139,7 +139,7 @@ async def _damage(connection: AsyncConnection, names: Iterable[str]) -> str | No
             if found != "ok":
                 return found.strip().splitlines()[-1]
     except exc.DatabaseError as error:
-        for cause in causes(error):
+        for cause in cause_chain(error):
             # Where it cannot go on looking, it gives up like a query.
             if getattr(cause, "sqlite_errorname", "").startswith("SQLITE_CORRUPT"):
                 return str(cause)
