@@ -17,18 +17,18 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from . import plots, report
-from .arena import LARGE_SIZE, Arena, say
 from .claims import measure_claims
 from .codec import measure_codec
-from .contestant import Cell, Contestant
-from .contestants import CONTESTANTS, OURS, RawAsyncpg, RawSqlite3Full
 from .goals import goals
 from .growth import measure_growth
 from .listing import measure_listing
 from .machine import describe
 from .memory import measure_memory
-from .place import Place
 from .reads import measure_reads, measure_stalls
+from .runner import LARGE_SIZE, Runner, say
+from .servers import Servers
+from .subject import Cell, Subject
+from .subjects import OURS, SUBJECTS, RawAsyncpg, RawSqlite3Full
 from .values import KILOBYTE, Json, Values
 
 ROOT = Path(__file__).parents[1]
@@ -63,51 +63,51 @@ QUICK = Mode(3, 0.1, 3, 0.04, (10_000, 50_000), 200, 20_000,
              (1_000, 20_000), 3, 0.03, 1_000, 1.0, 2)  # fmt: skip
 
 
-async def _measure(place: Place, mode: Mode, only: str | None, part: str | None) -> Json:
-    arena = Arena(place, only="workflow-store" if part == "commits" else only)
-    figures: dict[str, Any] = {"cells": arena.results, "reads": {}}
+async def _measure(servers: Servers, mode: Mode, only: str | None, part: str | None) -> Json:
+    runner = Runner(servers, only="workflow-store" if part == "commits" else only)
+    figures: dict[str, Any] = {"cells": runner.results, "reads": {}}
     others: Json = {"stalls": {}, "huge": {}, "codec": []}
     try:
         if part in {None, "writes", "commits"}:
-            await arena.setup()
+            await runner.setup()
         if part == "commits":
-            await arena.commit_rounds(mode.rounds, mode.seconds)
+            await runner.commit_rounds(mode.rounds, mode.seconds)
         elif part in {None, "writes"}:
-            await arena.rounds(mode.rounds, mode.seconds)
+            await runner.rounds(mode.rounds, mode.seconds)
             say("whole runs are read")
             figures["reads"] = await measure_reads(
-                arena.open, arena.failures, rounds=mode.read_rounds, seconds=mode.read_seconds
+                runner.open, runner.failures, rounds=mode.read_rounds, seconds=mode.read_seconds
             )
-            others["stalls"] = await measure_stalls(arena.open, repeats=mode.read_rounds)
-            others["huge"] = await _huge(arena, mode.read_rounds)
+            others["stalls"] = await measure_stalls(runner.open, repeats=mode.read_rounds)
+            others["huge"] = await _huge(runner, mode.read_rounds)
     finally:
-        await arena.close()
+        await runner.close()
     if part in {None, "codec"}:
         say("the codec")
         codec = measure_codec((KILOBYTE, LARGE_SIZE), rounds=mode.read_rounds, seconds=0.05)
         others["codec"] = [asdict(result) for result in codec]
-    for name, work in _parts(place, mode).items():
+    for name, work in _parts(servers, mode).items():
         figures[name] = []
         if part in {None, name}:
             say(name)
-            figures[name] = await _or_none(arena.failures, name, work()) or []
+            figures[name] = await _or_none(runner.failures, name, work()) or []
     found = [goal for goal in goals(**figures) if part is None or goal.measured is not None]
     return {
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "quick": mode.callers == QUICK.callers,
         "rounds": mode.rounds,
         "seconds": mode.seconds,
-        "machine": await describe(place),
-        "names": [kind.name for kind in CONTESTANTS],
-        "contestants": {
+        "machine": await describe(servers),
+        "names": [kind.name for kind in SUBJECTS],
+        "subjects": {
             name: {"database": each.database, "survives": each.survives}
-            for name, each in arena.open.items()
+            for name, each in runner.open.items()
         },
         "goals": [{**asdict(goal), "met": goal.met} for goal in found],
         "cells": {
             key: {**asdict(result.cell), "rates": result.rates, "p50_ms": result.p50_ms,
                   "p99_ms": result.p99_ms}
-            for key, result in sorted(arena.results.items(), key=_order)
+            for key, result in sorted(runner.results.items(), key=_order)
         },
         "reads": {key: asdict(read) for key, read in figures["reads"].items()},
         **others,
@@ -115,45 +115,45 @@ async def _measure(place: Place, mode: Mode, only: str | None, part: str | None)
         "memory": figures["memory"],
         "listing": [asdict(result) for result in figures["listing"]],
         "claims": [asdict(result) for result in figures["claims"]],
-        "failures": arena.failures,
+        "failures": runner.failures,
         "_goals": found,
     }  # fmt: skip
 
 
-def _parts(place: Place, mode: Mode) -> dict[str, Callable[[], Awaitable[Any]]]:
+def _parts(servers: Servers, mode: Mode) -> dict[str, Callable[[], Awaitable[Any]]]:
     """Give what is measured in databases of its own."""
     return {
         "growth": lambda: measure_growth(
-            place, mode.growth, rounds=mode.rounds, writes=mode.growth_writes
+            servers, mode.growth, rounds=mode.rounds, writes=mode.growth_writes
         ),
-        "memory": lambda: measure_memory(place, mode.callers),
+        "memory": lambda: measure_memory(servers, mode.callers),
         "listing": lambda: measure_listing(
-            place, mode.listing, rounds=mode.listing_rounds, seconds=mode.listing_seconds
+            servers, mode.listing, rounds=mode.listing_rounds, seconds=mode.listing_seconds
         ),
         "claims": lambda: measure_claims(
-            place, mode.claims, mode.claim_period_s, periods=mode.claim_periods
+            servers, mode.claims, mode.claim_period_s, periods=mode.claim_periods
         ),
     }
 
 
 def _order(item: tuple[str, Any]) -> tuple[Any, ...]:
     cell: Cell = item[1].cell
-    names = [kind.name for kind in CONTESTANTS]
-    return (names.index(cell.contestant), cell.size, cell.operation, cell.one_run, cell.tasks)
+    names = [kind.name for kind in SUBJECTS]
+    return (names.index(cell.subject), cell.size, cell.operation, cell.one_run, cell.tasks)
 
 
-async def _huge(arena: Arena, rounds: int) -> dict[str, list[float]]:
+async def _huge(runner: Runner, rounds: int) -> dict[str, list[float]]:
     """Write results of 5 MB, one a round, with our stores and the bare drivers."""
     values = Values(HUGE_SIZE, distinct=1)
-    contestants: tuple[type[Contestant], ...] = (*OURS, RawSqlite3Full, RawAsyncpg)
+    subjects: tuple[type[Subject], ...] = (*OURS, RawSqlite3Full, RawAsyncpg)
     found: dict[str, list[float]] = {}
     for round_ in range(rounds + 1):
-        for kind in contestants:
-            if kind.name not in arena.open:
+        for kind in subjects:
+            if kind.name not in runner.open:
                 continue
             gc.collect()
             before = time.perf_counter()
-            await arena.open[kind.name].write("run-0", "huge", values.next())
+            await runner.open[kind.name].write("run-0", "huge", values.next())
             if round_ > 0:  # the first one warms up
                 ms = (time.perf_counter() - before) * 1e3
                 found.setdefault(kind.name, []).append(ms)
@@ -171,7 +171,7 @@ async def _or_none(failures: dict[str, str], what: str, work: Awaitable[_T]) -> 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="three minutes, rough figures")
-    parser.add_argument("--only", help="beside ours, only contestants with this in their name")
+    parser.add_argument("--only", help="beside ours, only subjects with this in their name")
     parser.add_argument("--rounds", type=int, help="how many rounds")
     parser.add_argument("--folder", type=Path, help="where the databases lie; a local disk")
     parser.add_argument("--part", choices=PARTS, help="only this, with --dry-run")
@@ -187,8 +187,8 @@ def main() -> None:
     # Being told to stop ends the servers too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     begun = time.monotonic()
-    with Place(arguments.folder) as place:
-        results = asyncio.run(_measure(place, mode, arguments.only, arguments.part))
+    with Servers(arguments.folder) as servers:
+        results = asyncio.run(_measure(servers, mode, arguments.only, arguments.part))
     found = results.pop("_goals")
     say(f"{time.monotonic() - begun:.0f} seconds")
     page = report.page(results, found)

@@ -16,9 +16,9 @@ import psutil
 
 from workflow_store import ResumableWorkflowStore, RunClaim, open_store
 
-from .arena import say
-from .contestants.raw import POSTGRESQL_RUN, SQLITE_RUN
-from .place import Place
+from .runner import say
+from .servers import Servers
+from .subjects.raw import POSTGRESQL_RUN, SQLITE_RUN
 
 __all__ = ["BURST", "ClaimsResult", "measure_claims"]
 
@@ -53,12 +53,12 @@ class ClaimsResult:
 
 
 async def measure_claims(
-    place: Place, count: int, period_s: float, *, periods: int
+    servers: Servers, count: int, period_s: float, *, periods: int
 ) -> list[ClaimsResult]:
     """Hold so many claims, and renew each of them once a period."""
     results: list[ClaimsResult] = []
-    file = await place.sqlite_file("claims", our_tables=True)
-    url = await place.postgres_database("claims", our_tables=True)
+    file = await servers.sqlite_file("claims", our_tables=True)
+    url = await servers.postgres_database("claims", our_tables=True)
     server = await _server(url)
     for database, address, claims in (
         ("SQLite", f"sqlite:///{file}", _fill_sqlite(file, count)),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from statistics import median
 
-from .arena import COMMIT_TASKS, COMMITS
-from .contestant import Cell
 from .goals import ratio
 from .markdown import table
+from .runner import COMMIT_TASKS, COMMITS
+from .subject import Cell
 from .values import Json
 
 __all__ = ["claims_section", "commits_section", "listing_section"]
@@ -17,7 +17,7 @@ def commits_section(results: Json) -> str:
     """Tell what a context beside a step, and a claim that must hold, add to a write."""
     cells = results["cells"]
     rows = []
-    for name in results["contestants"]:
+    for name in results["subjects"]:
         for tasks in COMMIT_TASKS:
             keys = [Cell(name, tasks, operation).key for operation in ("write", *COMMITS)]
             if not all(key in cells for key in keys):

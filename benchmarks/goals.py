@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from .arena import COMMIT_TASKS, MAX_TASKS, CellResult
 from .claims import BURST, ClaimsResult
-from .contestant import Cell
 from .growth import GrowthResult
 from .listing import LIMIT, ListingResult
 from .reads import ReadResult
+from .runner import COMMIT_TASKS, MAX_TASKS, CellResult
+from .subject import Cell
 from .values import Json
 
 __all__ = ["Goal", "goals", "ratio"]
@@ -24,7 +24,7 @@ MEMORY_MIB = 64
 
 @dataclass
 class Goal:
-    """One line of the table; `measured` is None where a contestant could not run."""
+    """One line of the table; `measured` is None where a subject could not run."""
 
     what: str
     bound: float

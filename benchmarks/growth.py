@@ -19,9 +19,9 @@ import asyncpg
 
 from workflow_store import WorkflowStepState, WorkflowStore, open_store
 
-from .arena import say
-from .contestants.raw import COLUMNS, POSTGRESQL_RUN, SQLITE_RUN
-from .place import Place
+from .runner import say
+from .servers import Servers
+from .subjects.raw import COLUMNS, POSTGRESQL_RUN, SQLITE_RUN
 from .values import KILOBYTE, Values
 
 __all__ = ["GrowthResult", "measure_growth"]
@@ -40,7 +40,7 @@ class GrowthResult:
 
 
 async def measure_growth(
-    place: Place, sizes: tuple[int, ...], *, rounds: int, writes: int
+    servers: Servers, sizes: tuple[int, ...], *, rounds: int, writes: int
 ) -> list[GrowthResult]:
     """Write one step after the other into tables of several sizes, in turns.
 
@@ -48,11 +48,11 @@ async def measure_growth(
     """
     tables: list[tuple[GrowthResult, WorkflowStore]] = []
     for steps in sizes:
-        file = await place.sqlite_file(f"growth_{steps}", our_tables=True)
+        file = await servers.sqlite_file(f"growth_{steps}", our_tables=True)
         result = GrowthResult("SQLite", steps)
         result.bytes_per_step = await asyncio.to_thread(_fill_sqlite, file, steps) / steps
         tables.append((result, open_store(f"sqlite:///{file}")))
-        url = await place.postgres_database(f"growth_{steps}", our_tables=True)
+        url = await servers.postgres_database(f"growth_{steps}", our_tables=True)
         result = GrowthResult("PostgreSQL", steps)
         result.bytes_per_step = await _fill_postgresql(url, steps) / steps
         tables.append((result, open_store(url)))

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from workflow_store import ResumableWorkflowStore, open_store
 from workflow_store.pagination import Listing
 
-from .arena import median_ms, say
 from .listing_tables import RunTable, Selection, fill_postgresql, fill_sqlite, selections
-from .place import Place
+from .runner import median_ms, say
+from .servers import Servers
 
 __all__ = ["DEEP_PAGE", "LIMIT", "ListingResult", "measure_listing"]
 
@@ -43,12 +43,12 @@ class ListingResult:
 
 
 async def measure_listing(
-    place: Place, sizes: tuple[int, int], *, rounds: int, seconds: float
+    servers: Servers, sizes: tuple[int, int], *, rounds: int, seconds: float
 ) -> list[ListingResult]:
     """List pages of tables of two sizes, with no filter and with each alone, in turns.
 
     Args:
-        place: where the databases are made.
+        servers: where the databases are made.
         sizes: how many runs they have.
         rounds: how many medians to take.
         seconds: how long each page is read again and again in a round.
@@ -60,7 +60,7 @@ async def measure_listing(
             table = RunTable(count)
             pages = _pages(table, RunTable(max(sizes)))
             for database in ("SQLite", "PostgreSQL"):
-                store = await _filled(place, database, table)
+                store = await _filled(servers, database, table)
                 stores.append(store)
                 await store.open()
                 for selection, name, skipped in pages:
@@ -89,13 +89,13 @@ def _pages(table: RunTable, largest: RunTable) -> list[tuple[Selection, str, int
     return pages
 
 
-async def _filled(place: Place, database: str, table: RunTable) -> ResumableWorkflowStore:
+async def _filled(servers: Servers, database: str, table: RunTable) -> ResumableWorkflowStore:
     name = f"listing_{table.count}"
     if database == "SQLite":
-        file = await place.sqlite_file(name, our_tables=True)
+        file = await servers.sqlite_file(name, our_tables=True)
         await asyncio.to_thread(fill_sqlite, file, table)
         return open_store(f"sqlite:///{file}")
-    url = await place.postgres_database(name, our_tables=True)
+    url = await servers.postgres_database(name, our_tables=True)
     await fill_postgresql(url, table)
     return open_store(url)
 

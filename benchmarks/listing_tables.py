@@ -16,7 +16,7 @@ import asyncpg
 
 from workflow_store import TaskStatus
 
-from .contestants.raw import COLUMNS as STEP_COLUMNS
+from .subjects.raw import COLUMNS as STEP_COLUMNS
 
 __all__ = ["RunTable", "Selection", "fill_postgresql", "fill_sqlite", "selections"]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import asyncpg
 import psutil
 
-from .place import Place
+from .servers import Servers
 from .values import Json
 
 __all__ = ["describe"]
@@ -23,23 +23,23 @@ PACKAGES = (
 )  # fmt: skip
 
 
-async def describe(place: Place) -> Json:
+async def describe(servers: Servers) -> Json:
     """Give cores, memory, kernel, file system and versions."""
     return {
         "cores": os.cpu_count(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30),
         "kernel": f"{platform.system()} {platform.release().split('-')[0]}",
-        "file_system": _file_system(place.folder),
+        "file_system": _file_system(servers.folder),
         "python": platform.python_version(),
         "sqlite": sqlite3.sqlite_version,
-        "postgresql": await _postgresql(place),
+        "postgresql": await _postgresql(servers),
         "packages": {name: found for name in PACKAGES if (found := _version(name)) is not None},
     }
 
 
-async def _postgresql(place: Place) -> Json | None:
+async def _postgresql(servers: Servers) -> Json | None:
     try:
-        connection = await asyncpg.connect(place.postgres_url())
+        connection = await asyncpg.connect(servers.postgres_url())
     except Exception:
         return None
     names = ("server_version", "fsync", "synchronous_commit", "full_page_writes", "shared_buffers")

@@ -7,22 +7,22 @@ import json
 import sys
 from pathlib import Path
 
-from .place import Place
+from .servers import Servers
 from .values import Json
 
 __all__ = ["measure_memory"]
 
 
-async def measure_memory(place: Place, callers: int) -> list[Json]:
+async def measure_memory(servers: Servers, callers: int) -> list[Json]:
     """Give the peaks of callers that only wait, and of callers that write."""
     found: list[Json] = []
     for database in ("SQLite", "PostgreSQL"):
         for mode in ("callers alone", "callers writing"):
             name = f"memory_{mode.rpartition(' ')[2]}"
             if database == "SQLite":
-                url = f"sqlite:///{await place.sqlite_file(name, our_tables=True)}"
+                url = f"sqlite:///{await servers.sqlite_file(name, our_tables=True)}"
             else:
-                url = await place.postgres_database(name, our_tables=True)
+                url = await servers.postgres_database(name, our_tables=True)
             found.append({"database": database, "mode": mode, **await _probe(url, mode, callers)})
     return found
 

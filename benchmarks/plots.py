@@ -28,7 +28,7 @@ def draw(results: Json, folder: Path) -> None:
 
 
 def _colour(results: Json, name: str) -> str:
-    durable = results["contestants"][name]["survives"] == "loss of power"
+    durable = results["subjects"][name]["survives"] == "loss of power"
     if name.startswith("workflow-store"):
         return OURS if durable else OURS_PALE
     return OTHERS if durable else OTHERS_PALE
@@ -38,7 +38,7 @@ def _plain_writes(results: Json) -> dict[str, dict[int, float]]:
     by_name: dict[str, dict[int, float]] = {}
     for cell in results["cells"].values():
         if cell["operation"] == "write" and cell["size"] == 1_000 and not cell["one_run"]:
-            rates = by_name.setdefault(cell["contestant"], {})
+            rates = by_name.setdefault(cell["subject"], {})
             rates[cell["tasks"]] = median(cell["rates"])
     return by_name
 
@@ -61,7 +61,7 @@ def _writes(results: Json, file: Path) -> None:
 
 def _reads(results: Json, file: Path) -> None:
     ms = {
-        read["contestant"]: median(read["ms"])
+        read["subject"]: median(read["ms"])
         for read in results["reads"].values()
         if read["steps"] == 1_000
     }
@@ -91,8 +91,8 @@ def _tasks(results: Json, file: Path) -> None:
     figure, pair = plt.subplots(1, 2, figsize=(8, 4.6), layout="constrained", sharey=True)
     for axes, database in zip(pair, ("SQLite", "PostgreSQL"), strict=True):
         for name, by_tasks in _plain_writes(results).items():
-            contestant = results["contestants"][name]
-            if contestant["database"] != database or contestant["survives"] != "loss of power":
+            subject = results["subjects"][name]
+            if subject["database"] != database or subject["survives"] != "loss of power":
                 continue
             ours = name.startswith("workflow-store")
             axes.plot(

@@ -18,7 +18,7 @@ from workflow_store.sql import driver, group_commit, rows
 from workflow_store.sql.dialects.postgresql import dialect as postgresql_dialect
 from workflow_store.sql.dialects.sqlite import dialect as sqlite_dialect
 
-from .place import Place
+from .servers import Servers
 from .values import KILOBYTE, Values
 
 WRITES = 3_000
@@ -106,15 +106,15 @@ async def _profile(url: str) -> dict[str, float]:
     return {stage: median(times[WRITES // 10 :]) * 1e6 for stage, times in found.items()}
 
 
-async def _main(place: Place) -> None:
+async def _main(servers: Servers) -> None:
     _around(rows, "step_row", None, "row made")
     _around(group_commit.GroupCommit, "_settle", "lane", None)
     _around(driver.Driver, "_on_connection", None, "given back")
     for dialect in (sqlite_dialect.SQLITE, postgresql_dialect.POSTGRESQL):
         _around(dialect, "execute", "driver", "driver returned")
     sqlite_dialect._in_its_thread = _in_thread(sqlite_dialect._in_its_thread)  # type: ignore[assignment] # noqa: SLF001
-    file = await place.sqlite_file("profile", our_tables=True)
-    server = await place.postgres_database("profile", our_tables=True)
+    file = await servers.sqlite_file("profile", our_tables=True)
+    server = await servers.postgres_database("profile", our_tables=True)
     profiles = [await _profile(f"sqlite:///{file}"), await _profile(server)]
     print("| microseconds | SQLite FULL | PostgreSQL |\n| --- | ---: | ---: |")
     for stage, _, _ in STAGES:
@@ -122,5 +122,5 @@ async def _main(place: Place) -> None:
 
 
 if __name__ == "__main__":
-    with Place() as place:
-        asyncio.run(_main(place))
+    with Servers() as servers:
+        asyncio.run(_main(servers))

@@ -8,9 +8,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from statistics import median
 
-from .arena import median_ms
-from .contestant import Contestant
-from .contestants import CONTESTANTS, OursPostgresql, OursSqliteFull
+from .runner import median_ms
+from .subject import Subject
+from .subjects import SUBJECTS, OursPostgresql, OursSqliteFull
 from .values import KILOBYTE, Values
 
 __all__ = ["SIZES", "ReadResult", "measure_reads", "measure_stalls"]
@@ -20,33 +20,33 @@ SIZES = (10, 100, 1_000)
 
 @dataclass
 class ReadResult:
-    """What reading one run with one contestant took: a median of each round."""
+    """What reading one run with one subject took: a median of each round."""
 
-    contestant: str
+    subject: str
     steps: int
     ms: list[float] = field(default_factory=list)
 
 
 async def measure_reads(
-    open_: dict[str, Contestant], failures: dict[str, str], *, rounds: int, seconds: float
+    open_: dict[str, Subject], failures: dict[str, str], *, rounds: int, seconds: float
 ) -> dict[str, ReadResult]:
     """Read runs of each size with everyone who can, in turns.
 
     Args:
-        open_: the contestants that take part, by name.
+        open_: the subjects that take part, by name.
         failures: gets the reason of each that fails.
         rounds: how many medians to take.
-        seconds: how long each contestant reads in a round.
+        seconds: how long each subject reads in a round.
     """
     readers: dict[str, tuple[int, Callable[[], Awaitable[int]]]] = {}
     values = Values(KILOBYTE, distinct=4096)
-    for name, contestant in open_.items():
-        if not _can_read(contestant):
+    for name, subject in open_.items():
+        if not _can_read(subject):
             continue
         try:
             for steps in SIZES:
-                await _fill(contestant, f"read-{steps}", steps, values)
-                readers[f"{name} | {steps}"] = (steps, _reader(contestant, f"read-{steps}"))
+                await _fill(subject, f"read-{steps}", steps, values)
+                readers[f"{name} | {steps}"] = (steps, _reader(subject, f"read-{steps}"))
         except Exception as error:
             failures[f"reading: {name}"] = f"{type(error).__name__}: {error}"
     results = {
@@ -63,37 +63,37 @@ async def measure_reads(
     return results
 
 
-def _can_read(contestant: Contestant) -> bool:
+def _can_read(subject: Subject) -> bool:
     # The pool reads as the single connection does.
     return (
-        type(contestant).read is not Contestant.read
-        and contestant.name != "raw asyncpg, pool of 10"
-        and isinstance(contestant, CONTESTANTS)
+        type(subject).read is not Subject.read
+        and subject.name != "raw asyncpg, pool of 10"
+        and isinstance(subject, SUBJECTS)
     )
 
 
-async def _fill(contestant: Contestant, run: str, steps: int, values: Values) -> None:
-    await contestant.start(run)
+async def _fill(subject: Subject, run: str, steps: int, values: Values) -> None:
+    await subject.start(run)
     for step in range(steps):
-        await contestant.write(run, f"step-{step:012d}", values.next())
-    if (found := await contestant.read(run)) != steps:
+        await subject.write(run, f"step-{step:012d}", values.next())
+    if (found := await subject.read(run)) != steps:
         raise RuntimeError(f"{found} of {steps} steps came back")
 
 
-def _reader(contestant: Contestant, run: str) -> Callable[[], Awaitable[int]]:
-    return lambda: contestant.read(run)
+def _reader(subject: Subject, run: str) -> Callable[[], Awaitable[int]]:
+    return lambda: subject.read(run)
 
 
-async def measure_stalls(open_: dict[str, Contestant], *, repeats: int) -> dict[str, float]:
+async def measure_stalls(open_: dict[str, Subject], *, repeats: int) -> dict[str, float]:
     """Read 1,000 steps and watch the event loop: the longest time that it stood still, in ms.
 
     The median over the repeats. What a ticker sees of an idle loop is told as well.
     """
     stalls: dict[str, float] = {"an idle loop": await _stall_ms(_idle, repeats)}
     for kind in (OursSqliteFull, OursPostgresql):
-        contestant = open_.get(kind.name)
-        if contestant is not None:
-            stalls[contestant.name] = await _stall_ms(_reader(contestant, "read-1000"), repeats)
+        subject = open_.get(kind.name)
+        if subject is not None:
+            stalls[subject.name] = await _stall_ms(_reader(subject, "read-1000"), repeats)
     for name in ("raw asyncpg, one connection", "LangGraph, SQLite", "LangGraph, PostgreSQL"):
         if name in open_:
             stalls[name] = await _stall_ms(_reader(open_[name], "read-1000"), repeats)

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
-from .arena import COMMITS
 from .fleet_report import claims_section, commits_section, listing_section
 from .goals import Goal
 from .markdown import table
+from .runner import COMMITS
 from .values import Json
 
 __all__ = ["goals_table", "page", "write_page"]
@@ -68,12 +68,12 @@ def _writes(results: Json) -> str:
     by_name: dict[str, dict[int, Json]] = {}
     for cell in results["cells"].values():
         if cell["operation"] == "write" and cell["size"] == 1_000 and not cell["one_run"]:
-            by_name.setdefault(cell["contestant"], {})[cell["tasks"]] = cell
+            by_name.setdefault(cell["subject"], {})[cell["tasks"]] = cell
     counts = sorted({tasks for cells in by_name.values() for tasks in cells})
     for name, cells in by_name.items():
         rates = [_rate(cells[tasks]) if tasks in cells else "–" for tasks in counts]
         most = cells[max(cells)]
-        rows.append((name, results["contestants"][name]["survives"], *rates, _latency(most)))
+        rows.append((name, results["subjects"][name]["survives"], *rates, _latency(most)))
     rows += [
         (name, "–", *(["–"] * len(counts)), f"could not run: {why}")
         for name, why in results["failures"].items()
@@ -93,7 +93,7 @@ def _writes(results: Json) -> str:
 
 def _others(results: Json) -> str:
     rows = [
-        (cell["contestant"], _what(cell), str(cell["tasks"]), _rate(cell), _latency(cell))
+        (cell["subject"], _what(cell), str(cell["tasks"]), _rate(cell), _latency(cell))
         for cell in results["cells"].values()
         if cell["operation"] not in {"write", *COMMITS} or cell["size"] != 1_000 or cell["one_run"]
     ]
@@ -120,7 +120,7 @@ def _what(cell: Json) -> str:
 def _reads(results: Json) -> str:
     by_name: dict[str, dict[int, list[float]]] = {}
     for read in results["reads"].values():
-        by_name.setdefault(read["contestant"], {})[read["steps"]] = read["ms"]
+        by_name.setdefault(read["subject"], {})[read["steps"]] = read["ms"]
     if not by_name:
         return ""
     sizes = sorted({steps for reads in by_name.values() for steps in reads})

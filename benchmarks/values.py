@@ -1,4 +1,4 @@
-"""The results that every contestant writes: JSON objects of one size, no two alike."""
+"""The results that every subject writes: JSON objects of one size, no two alike."""
 
 from __future__ import annotations
 

@@ -7,27 +7,27 @@ from typing import Any
 from sqlalchemy import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from ..contestant import Contestant
-from ..place import Place
+from ..servers import Servers
+from ..subject import Subject
 from ..values import Json
 from .sqlalchemy_naive import sqlite_engine
 
 __all__ = ["A2aPostgresql", "A2aSqlite"]
 
 
-class A2aSqlite(Contestant):
+class A2aSqlite(Subject):
     name = "A2A SDK, SQLite"
     database = "SQLite"
 
-    async def _engine(self, place: Place) -> AsyncEngine:
-        return sqlite_engine(await place.sqlite_file("a2a", our_tables=False))
+    async def _engine(self, servers: Servers) -> AsyncEngine:
+        return sqlite_engine(await servers.sqlite_file("a2a", our_tables=False))
 
-    async def setup(self, place: Place) -> None:
+    async def setup(self, servers: Servers) -> None:
         from a2a.server.context import ServerCallContext
         from a2a.server.tasks.database_task_store import DatabaseTaskStore
 
         self._context: Any = ServerCallContext()
-        self._db = await self._engine(place)
+        self._db = await self._engine(servers)
         self._tasks: Any = DatabaseTaskStore(self._db)
         await self._tasks.initialize()
 
@@ -52,6 +52,6 @@ class A2aPostgresql(A2aSqlite):
     name = "A2A SDK, PostgreSQL"
     database = "PostgreSQL"
 
-    async def _engine(self, place: Place) -> AsyncEngine:
-        url = make_url(await place.postgres_database("a2a", our_tables=False))
+    async def _engine(self, servers: Servers) -> AsyncEngine:
+        url = make_url(await servers.postgres_database("a2a", our_tables=False))
         return create_async_engine(url.set(drivername="postgresql+asyncpg"))

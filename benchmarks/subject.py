@@ -1,4 +1,4 @@
-"""What every contestant does: the one interface, and the one loop that measures it."""
+"""What every subject does: the one interface, and the one loop that measures it."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from .place import Place
+from .servers import Servers
 from .values import Json, Values
 
-__all__ = ["Cell", "Contestant", "Operation", "Sample"]
+__all__ = ["Cell", "Operation", "Sample", "Subject"]
 
 Operation = Literal["write", "context", "get", "commit", "fenced"]
 
 
 @dataclass
 class Sample:
-    """What one turn of one contestant gave."""
+    """What one turn of one subject gave."""
 
     count: int
     elapsed_s: float
@@ -35,14 +35,14 @@ class Cell:
     """One thing that is measured once a round.
 
     Attributes:
-        contestant: its name.
+        subject: its name.
         tasks: how many tasks call at once, each for its own run.
-        operation: which method of the contestant they call.
+        operation: which method of the subject they call.
         one_run: all of them for the same run instead.
         size: bytes of a value.
     """
 
-    contestant: str
+    subject: str
     tasks: int
     operation: Operation = "write"
     one_run: bool = False
@@ -53,10 +53,10 @@ class Cell:
         extras: list[str] = [self.operation] if self.operation != "write" else []
         extras += ["one run"] if self.one_run else []
         extras += [f"{self.size // 1000} KB"] if self.size != 1_000 else []
-        return " | ".join([f"{self.contestant} @ {self.tasks}", *extras])
+        return " | ".join([f"{self.subject} @ {self.tasks}", *extras])
 
 
-class Contestant(ABC):
+class Subject(ABC):
     """One way to keep the steps of a run.
 
     Attributes:
@@ -78,7 +78,7 @@ class Contestant(ABC):
         self._numbers = itertools.count()
 
     @abstractmethod
-    async def setup(self, place: Place) -> None:
+    async def setup(self, servers: Servers) -> None:
         """Connect to a new database and make its tables."""
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""What the raw contestants share: our statement, written by hand for a driver."""
+"""What the raw subjects share: our statement, written by hand for a driver."""
 
 from __future__ import annotations
 

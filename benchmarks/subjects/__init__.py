@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..contestant import Contestant
+from ..subject import Subject
 from .a2a_tasks import A2aPostgresql, A2aSqlite
 from .dbos_steps import DbosPostgresql, DbosSqlite
 from .langgraph_savers import LanggraphPostgresql, LanggraphSqlite
@@ -14,18 +14,18 @@ from .redis_hash import RedisAlways, RedisEverysec
 from .sqlalchemy_naive import SqlalchemyPostgresql, SqlalchemySqlite
 
 __all__ = [
-    "CONTESTANTS",
     "LARGE",
     "OURS",
+    "SUBJECTS",
     "OursPostgresql",
     "OursSqliteFull",
     "RawAsyncpg",
     "RawSqlite3Full",
 ]
 
-OURS: tuple[type[Contestant], ...] = (OursSqliteFull, OursSqliteNormal, OursPostgresql)
+OURS: tuple[type[Subject], ...] = (OursSqliteFull, OursSqliteNormal, OursPostgresql)
 
-CONTESTANTS: tuple[type[Contestant], ...] = (
+SUBJECTS: tuple[type[Subject], ...] = (
     *OURS,
     RawSqlite3Full,
     RawSqlite3Normal,
@@ -44,7 +44,7 @@ CONTESTANTS: tuple[type[Contestant], ...] = (
     RedisEverysec,
 )
 
-LARGE: tuple[type[Contestant], ...] = (
+LARGE: tuple[type[Subject], ...] = (
     *OURS,
     RawSqlite3Full,
     RawAsyncpg,

@@ -1,4 +1,4 @@
-"""The rounds: in each, every contestant has its turns, in an order that changes."""
+"""The rounds: in each, every subject has its turns, in an order that changes."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from statistics import median, quantiles
 
-from .contestant import Cell, Contestant, Operation, Sample
-from .contestants import CONTESTANTS, LARGE, OURS
-from .place import Place
+from .servers import Servers
+from .subject import Cell, Operation, Sample, Subject
+from .subjects import LARGE, OURS, SUBJECTS
 from .values import KILOBYTE, Values
 
-__all__ = ["COMMITS", "COMMIT_TASKS", "MAX_TASKS", "Arena", "CellResult", "median_ms", "say"]
+__all__ = ["COMMITS", "COMMIT_TASKS", "MAX_TASKS", "CellResult", "Runner", "median_ms", "say"]
 
 MAX_TASKS = 64
 LARGE_SIZE = 100_000
@@ -45,37 +45,37 @@ class CellResult:
         return median(self.rates)
 
 
-class Arena:
-    """Opens the contestants, runs the rounds, and remembers who could not take part."""
+class Runner:
+    """Opens the subjects, runs the rounds, and remembers who could not take part."""
 
-    def __init__(self, place: Place, *, only: str | None = None) -> None:
-        self._place = place
+    def __init__(self, servers: Servers, *, only: str | None = None) -> None:
+        self._servers = servers
         self._only = only
-        self.open: dict[str, Contestant] = {}
+        self.open: dict[str, Subject] = {}
         self.results: dict[str, CellResult] = {}
         self.failures: dict[str, str] = {}
 
     async def setup(self) -> None:
-        for kind in CONTESTANTS:
+        for kind in SUBJECTS:
             if self._only and self._only not in kind.name and kind not in OURS:
                 continue
-            contestant = kind()
+            subject = kind()
             try:
-                await contestant.setup(self._place)
+                await subject.setup(self._servers)
                 for run in range(MAX_TASKS):
-                    await contestant.start(f"run-{run}")
+                    await subject.start(f"run-{run}")
             except Exception as error:
                 self.failures[kind.name] = _reason(error)
                 say(f"{kind.name} cannot take part: {_reason(error)}")
             else:
-                self.open[kind.name] = contestant
+                self.open[kind.name] = subject
 
     async def close(self) -> None:
-        for contestant in self.open.values():
+        for subject in self.open.values():
             try:
-                await contestant.close()
+                await subject.close()
             except Exception as error:
-                say(f"closing {contestant.name}: {_reason(error)}")
+                say(f"closing {subject.name}: {_reason(error)}")
 
     async def rounds(self, count: int, seconds: float) -> None:
         """Measure small values in so many rounds, then large ones in half as many."""
@@ -103,7 +103,7 @@ class Arena:
                 gc.collect()
                 os.sync()  # what others have left to be written is not this one's to wait for
                 try:
-                    sample = await self.open[cell.contestant].turn(
+                    sample = await self.open[cell.subject].turn(
                         cell, seconds / 4 if warms_up else seconds, values
                     )
                 except Exception as error:
@@ -116,9 +116,9 @@ class Arena:
             say(f"{values.size:,} bytes, round {round_} of {count}")
 
 
-def _cells(contestants: Iterable[Contestant]) -> list[Cell]:
+def _cells(subjects: Iterable[Subject]) -> list[Cell]:
     cells: list[Cell] = []
-    for each in contestants:
+    for each in subjects:
         cells += [Cell(each.name, tasks) for tasks in each.task_counts]
         if isinstance(each, OURS):
             cells += [
@@ -130,22 +130,20 @@ def _cells(contestants: Iterable[Contestant]) -> list[Cell]:
     return cells
 
 
-def _commit_cells(
-    contestants: Iterable[Contestant], operations: tuple[Operation, ...]
-) -> list[Cell]:
+def _commit_cells(subjects: Iterable[Subject], operations: tuple[Operation, ...]) -> list[Cell]:
     return [
         Cell(each.name, tasks, operation)
-        for each in contestants
+        for each in subjects
         if isinstance(each, OURS) and each.survives == "loss of power"
         for tasks in COMMIT_TASKS
         for operation in operations
     ]
 
 
-def _large_cells(contestants: Iterable[Contestant]) -> list[Cell]:
+def _large_cells(subjects: Iterable[Subject]) -> list[Cell]:
     return [
         Cell(each.name, tasks, size=LARGE_SIZE)
-        for each in contestants
+        for each in subjects
         if isinstance(each, LARGE)
         for tasks in (1, 16)
         if tasks in each.task_counts

@@ -8,23 +8,23 @@ from typing import Any
 
 import asyncpg
 
-from ..contestant import Contestant
-from ..place import Place
+from ..servers import Servers
+from ..subject import Subject
 from ..values import Json
 from . import raw
 
 __all__ = ["RawAsyncpg", "RawAsyncpgPool"]
 
 
-class RawAsyncpg(Contestant):
+class RawAsyncpg(Subject):
     name = "raw asyncpg, one connection"
     database = "PostgreSQL"
     task_counts: tuple[int, ...] = (1,)
 
     _connection: Any
 
-    async def setup(self, place: Place) -> None:
-        url = await place.postgres_database("raw_one", our_tables=True)
+    async def setup(self, servers: Servers) -> None:
+        url = await servers.postgres_database("raw_one", our_tables=True)
         self._connection = await asyncpg.connect(url)
 
     async def start(self, run: str) -> None:
@@ -52,6 +52,6 @@ class RawAsyncpgPool(RawAsyncpg):
     name = "raw asyncpg, pool of 10"
     task_counts = (16, 64)
 
-    async def setup(self, place: Place) -> None:
-        url = await place.postgres_database("raw_pool", our_tables=True)
+    async def setup(self, servers: Servers) -> None:
+        url = await servers.postgres_database("raw_pool", our_tables=True)
         self._connection = await asyncpg.create_pool(url, min_size=10, max_size=10)

@@ -7,22 +7,22 @@ import sqlite3
 from datetime import UTC, datetime
 from typing import Literal
 
-from ..contestant import Contestant
-from ..place import Place
+from ..servers import Servers
+from ..subject import Subject
 from ..values import Json
 from . import raw
 
 __all__ = ["RawSqlite3Full", "RawSqlite3Normal"]
 
 
-class RawSqlite3Full(Contestant):
+class RawSqlite3Full(Subject):
     name = "raw sqlite3, FULL"
     database = "SQLite"
     task_counts = (1,)
     synchronous: Literal["FULL", "NORMAL"] = "FULL"
 
-    async def setup(self, place: Place) -> None:
-        file = await place.sqlite_file(f"raw_{self.synchronous}", our_tables=True)
+    async def setup(self, servers: Servers) -> None:
+        file = await servers.sqlite_file(f"raw_{self.synchronous}", our_tables=True)
         # autocommit: each statement is a transaction of its own, without a BEGIN and a COMMIT
         self._connection = sqlite3.connect(file, isolation_level=None)
         self._connection.execute("PRAGMA journal_mode=WAL")

@@ -5,21 +5,21 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
-from ..contestant import Contestant
-from ..place import Place
+from ..servers import Servers
+from ..subject import Subject
 from ..values import Json
 
 __all__ = ["LanggraphPostgresql", "LanggraphSqlite"]
 
 
-class LanggraphSqlite(Contestant):
+class LanggraphSqlite(Subject):
     name = "LangGraph, SQLite"
     database = "SQLite"
 
-    async def _saver(self, place: Place) -> Any:
+    async def _saver(self, servers: Servers) -> Any:
         from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
-        file = await place.sqlite_file("langgraph", our_tables=False)
+        file = await servers.sqlite_file("langgraph", our_tables=False)
         saver: Any = await self._ends.enter_async_context(
             AsyncSqliteSaver.from_conn_string(str(file))
         )
@@ -29,9 +29,9 @@ class LanggraphSqlite(Contestant):
         self.survives = "loss of power" if level >= 2 else "the process's end only"
         return saver
 
-    async def setup(self, place: Place) -> None:
+    async def setup(self, servers: Servers) -> None:
         self._ends = contextlib.AsyncExitStack()
-        self._opened = await self._saver(place)
+        self._opened = await self._saver(servers)
         self._configs: dict[str, Any] = {}
 
     async def start(self, run: str) -> None:
@@ -59,10 +59,10 @@ class LanggraphPostgresql(LanggraphSqlite):
     name = "LangGraph, PostgreSQL"
     database = "PostgreSQL"
 
-    async def _saver(self, place: Place) -> Any:
+    async def _saver(self, servers: Servers) -> Any:
         from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 
-        url = await place.postgres_database("langgraph", our_tables=False)
+        url = await servers.postgres_database("langgraph", our_tables=False)
         saver: Any = await self._ends.enter_async_context(AsyncPostgresSaver.from_conn_string(url))
         await saver.setup()
         return saver

@@ -12,27 +12,27 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ..contestant import Cell, Contestant, Sample
-from ..place import Place
+from ..servers import Servers
+from ..subject import Cell, Sample, Subject
 from ..values import Json, Values
 
 __all__ = ["DbosPostgresql", "DbosSqlite"]
 
 
-class DbosSqlite(Contestant):
+class DbosSqlite(Subject):
     name = "DBOS, SQLite"
     database = "SQLite"
     task_counts: tuple[int, ...] = (1, 16)  # with more it takes seconds a turn
 
-    async def _url(self, place: Place) -> str:
-        return f"sqlite:///{await place.sqlite_file('dbos', our_tables=False)}"
+    async def _url(self, servers: Servers) -> str:
+        return f"sqlite:///{await servers.sqlite_file('dbos', our_tables=False)}"
 
-    async def setup(self, place: Place) -> None:
+    async def setup(self, servers: Servers) -> None:
         with_us = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
         self._process: Any = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "benchmarks.contestants.dbos_worker", await self._url(place),
+            sys.executable, "-m", "benchmarks.subjects.dbos_worker", await self._url(servers),
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE, cwd=place.folder, env=with_us,
+            stderr=asyncio.subprocess.PIPE, cwd=servers.folder, env=with_us,
         )  # fmt: skip
         self.survives = (await self._answer())["survives"]
 
@@ -70,5 +70,5 @@ class DbosPostgresql(DbosSqlite):
     database = "PostgreSQL"
     task_counts = (1, 16, 64)
 
-    async def _url(self, place: Place) -> str:
-        return await place.postgres_database("dbos", our_tables=False)
+    async def _url(self, servers: Servers) -> str:
+        return await servers.postgres_database("dbos", our_tables=False)

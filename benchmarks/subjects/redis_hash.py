@@ -5,22 +5,22 @@ from __future__ import annotations
 import json
 from typing import Any, Literal
 
-from ..contestant import Contestant
-from ..place import Place
+from ..servers import Servers
+from ..subject import Subject
 from ..values import Json
 
 __all__ = ["RedisAlways", "RedisEverysec"]
 
 
-class RedisAlways(Contestant):
+class RedisAlways(Subject):
     name = "Redis, appendfsync always"
     database = "Redis-compatible"
     appendfsync: Literal["always", "everysec"] = "always"
 
-    async def setup(self, place: Place) -> None:
+    async def setup(self, servers: Servers) -> None:
         import redis.asyncio
 
-        socket = place.redis_socket(self.appendfsync)
+        socket = servers.redis_socket(self.appendfsync)
         self._client: Any = redis.asyncio.Redis(unix_socket_path=socket)
         answer: Any = await self._client.config_get("append*")
         set_to = {_text(name): _text(value) for name, value in answer.items()}

@@ -10,8 +10,8 @@ from sqlalchemy import MetaData, Table, event, insert, make_url
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from ..contestant import Contestant
-from ..place import Place
+from ..servers import Servers
+from ..subject import Subject
 from ..values import Json
 
 __all__ = ["SqlalchemyPostgresql", "SqlalchemySqlite", "sqlite_engine"]
@@ -31,16 +31,16 @@ def sqlite_engine(file: object) -> AsyncEngine:
     return engine
 
 
-class SqlalchemySqlite(Contestant):
+class SqlalchemySqlite(Subject):
     name = "SQLAlchemy, SQLite"
     database = "SQLite"
     _upsert: Any = staticmethod(sqlite.insert)
 
-    async def _engine(self, place: Place) -> AsyncEngine:
-        return sqlite_engine(await place.sqlite_file("sqlalchemy", our_tables=True))
+    async def _engine(self, servers: Servers) -> AsyncEngine:
+        return sqlite_engine(await servers.sqlite_file("sqlalchemy", our_tables=True))
 
-    async def setup(self, place: Place) -> None:
-        self._db = await self._engine(place)
+    async def setup(self, servers: Servers) -> None:
+        self._db = await self._engine(servers)
         metadata = MetaData()
         async with self._db.connect() as connection:
             await connection.run_sync(metadata.reflect)
@@ -78,8 +78,8 @@ class SqlalchemyPostgresql(SqlalchemySqlite):
     database = "PostgreSQL"
     _upsert = staticmethod(postgresql.insert)
 
-    async def _engine(self, place: Place) -> AsyncEngine:
-        url = make_url(await place.postgres_database("sqlalchemy", our_tables=True))
+    async def _engine(self, servers: Servers) -> AsyncEngine:
+        url = make_url(await servers.postgres_database("sqlalchemy", our_tables=True))
         return create_async_engine(url.set(drivername="postgresql+asyncpg"))
 
 

@@ -13,8 +13,8 @@ from workflow_store import (
     open_store,
 )
 
-from ..contestant import Contestant
-from ..place import Place
+from ..servers import Servers
+from ..subject import Subject
 from ..values import Json, Values
 
 __all__ = ["OursPostgresql", "OursSqliteFull", "OursSqliteNormal"]
@@ -25,17 +25,17 @@ FILLED = 100
 LEASE_S = 86_400.0
 
 
-class OursSqliteFull(Contestant):
+class OursSqliteFull(Subject):
     name = "workflow-store, SQLite FULL"
     database = "SQLite"
     synchronous: Literal["FULL", "NORMAL"] = "FULL"
 
-    async def _open(self, place: Place) -> Any:
-        file = await place.sqlite_file(f"ours_{self.synchronous}", our_tables=False)
+    async def _open(self, servers: Servers) -> Any:
+        file = await servers.sqlite_file(f"ours_{self.synchronous}", our_tables=False)
         return open_store(f"sqlite:///{file}", synchronous=self.synchronous)
 
-    async def setup(self, place: Place) -> None:
-        self._store = await self._open(place)
+    async def setup(self, servers: Servers) -> None:
+        self._store = await self._open(servers)
         await self._store.open()
         self._filled: set[str] = set()
         self._fenced: dict[str, ResumableWorkflowStore] = {}
@@ -93,8 +93,8 @@ class OursPostgresql(OursSqliteFull):
     name = "workflow-store, PostgreSQL"
     database = "PostgreSQL"
 
-    async def _open(self, place: Place) -> Any:
-        return open_store(await place.postgres_database("ours", our_tables=True))
+    async def _open(self, servers: Servers) -> Any:
+        return open_store(await servers.postgres_database("ours", our_tables=True))
 
 
 def _completed(step: str, value: Json) -> WorkflowStepState:

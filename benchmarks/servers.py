@@ -1,4 +1,4 @@
-"""Where the contestants work: one folder, one PostgreSQL, Redis-compatible servers."""
+"""Where the subjects work: one folder, one PostgreSQL, Redis-compatible servers."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from sqlalchemy import make_url
 
 from workflow_store import open_store
 
-__all__ = ["Place"]
+__all__ = ["Servers"]
 
 MAX_CONNECTIONS = 300
-"""All contestants stay connected during the whole run, pgbench with 64 clients."""
+"""All subjects stay connected during the whole run, pgbench with 64 clients."""
 
 
-class Place:
+class Servers:
     """Everything that a run starts and leaves behind; leaving it ends and removes it all."""
 
     def __init__(self, parent: Path | None = None) -> None:
