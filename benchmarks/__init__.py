@@ -1,1 +1,1 @@
-"""Compares the stores with what else one would use, all in one interleaved run."""
+"""Compares workflow-store with other ways to store steps, in one interleaved run."""

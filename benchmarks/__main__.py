@@ -1,46 +1,41 @@
-"""`python -m benchmarks`, from the root of the repository."""
+"""Compares workflow-store with other ways to store the steps of a run."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import gc
 import json
 import signal
 import sys
 import time
 import warnings
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from . import plots, report
+from . import report
 from .claims import measure_claims
 from .codec import measure_codec
-from .goals import goals
 from .growth import measure_growth
 from .listing import measure_listing
 from .machine import describe
 from .memory import measure_memory
 from .reads import measure_reads, measure_stalls
-from .runner import LARGE_SIZE, Runner, say
+from .runner import CellResult, Runner
 from .servers import Servers
-from .subject import Cell, Subject
-from .subjects import OURS, SUBJECTS, RawAsyncpg, RawSqlite3Full
-from .values import KILOBYTE, Json, Values
+from .subjects import SUBJECTS
+from .timing import progress
+from .values import HUNDRED_KILOBYTES, KILOBYTE, Json
 
-ROOT = Path(__file__).parents[1]
-HUGE_SIZE = 5_000_000
 PARTS = ("writes", "commits", "codec", "growth", "memory", "listing", "claims")
-
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
 class Mode:
-    """How long everything takes."""
+    """How much is measured, and for how long."""
 
     rounds: int
     seconds: float
@@ -64,142 +59,114 @@ QUICK = Mode(3, 0.1, 3, 0.04, (10_000, 50_000), 200, 20_000,
 
 
 async def _measure(servers: Servers, mode: Mode, only: str | None, part: str | None) -> Json:
-    runner = Runner(servers, only="workflow-store" if part == "commits" else only)
-    figures: dict[str, Any] = {"cells": runner.results, "reads": {}}
-    others: Json = {"stalls": {}, "huge": {}, "codec": []}
-    try:
-        if part in {None, "writes", "commits"}:
-            await runner.setup()
-        if part == "commits":
-            await runner.commit_rounds(mode.rounds, mode.seconds)
-        elif part in {None, "writes"}:
-            await runner.rounds(mode.rounds, mode.seconds)
-            say("whole runs are read")
-            figures["reads"] = await measure_reads(
-                runner.open, runner.failures, rounds=mode.read_rounds, seconds=mode.read_seconds
-            )
-            others["stalls"] = await measure_stalls(runner.open, repeats=mode.read_rounds)
-            others["huge"] = await _huge(runner, mode.read_rounds)
-    finally:
-        await runner.close()
-    if part in {None, "codec"}:
-        say("the codec")
-        codec = measure_codec((KILOBYTE, LARGE_SIZE), rounds=mode.read_rounds, seconds=0.05)
-        others["codec"] = [asdict(result) for result in codec]
-    for name, work in _parts(servers, mode).items():
-        figures[name] = []
-        if part in {None, name}:
-            say(name)
-            figures[name] = await _or_none(runner.failures, name, work()) or []
-    found = [goal for goal in goals(**figures) if part is None or goal.measured is not None]
-    return {
+    results: Json = {
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "quick": mode.callers == QUICK.callers,
         "rounds": mode.rounds,
         "seconds": mode.seconds,
         "machine": await describe(servers),
-        "names": [kind.name for kind in SUBJECTS],
-        "subjects": {
-            name: {"database": each.database, "survives": each.survives}
-            for name, each in runner.open.items()
-        },
-        "goals": [{**asdict(goal), "met": goal.met} for goal in found],
-        "cells": {
-            key: {**asdict(result.cell), "rates": result.rates, "p50_ms": result.p50_ms,
-                  "p99_ms": result.p99_ms}
-            for key, result in sorted(runner.results.items(), key=_order)
-        },
-        "reads": {key: asdict(read) for key, read in figures["reads"].items()},
-        **others,
-        "growth": [asdict(result) for result in figures["growth"]],
-        "memory": figures["memory"],
-        "listing": [asdict(result) for result in figures["listing"]],
-        "claims": [asdict(result) for result in figures["claims"]],
-        "failures": runner.failures,
-        "_goals": found,
+        "subjects": {}, "cells": {}, "reads": {}, "stalls": {}, "huge": {},
+        "codec": [], "growth": [], "memory": [], "listing": [], "claims": [],
+    }  # fmt: skip
+    runner = Runner(servers, only="workflow-store" if part == "commits" else only)
+    if part in {None, "writes", "commits"}:
+        try:
+            await _compare(runner, results, mode, commits_only=part == "commits")
+        finally:
+            await runner.close()
+    if part in {None, "codec"}:
+        progress("codec")
+        sizes = (KILOBYTE, HUNDRED_KILOBYTES)
+        codec = measure_codec(sizes, rounds=mode.read_rounds, seconds=0.05)
+        results["codec"] = [asdict(result) for result in codec]
+    for name, measure in _parts(servers, mode).items():
+        if part not in {None, name}:
+            continue
+        progress(name)
+        try:
+            measured = await measure()
+        except Exception as error:
+            runner.fail(name, error)
+        else:
+            results[name] = [m if isinstance(m, dict) else asdict(m) for m in measured]
+    return {**results, "failures": runner.failures}
+
+
+async def _compare(runner: Runner, results: Json, mode: Mode, *, commits_only: bool) -> None:
+    await runner.setup()
+    if commits_only:
+        await runner.measure_commits(mode.rounds, mode.seconds)
+    else:
+        await runner.measure(mode.rounds, mode.seconds)
+        progress("reading whole runs")
+        reads = await measure_reads(runner, rounds=mode.read_rounds, seconds=mode.read_seconds)
+        results["reads"] = {key: asdict(read) for key, read in reads.items()}
+        results["stalls"] = await measure_stalls(runner, repeats=mode.read_rounds)
+        results["huge"] = await runner.measure_huge(mode.read_rounds)
+    results["subjects"] = {
+        name: {"database": subject.database, "survives": subject.survives}
+        for name, subject in runner.open.items()
+    }
+    results["cells"] = {
+        key: {**asdict(result.cell), "rates": result.rates, "p50_ms": result.p50_ms,
+              "p99_ms": result.p99_ms}
+        for key, result in sorted(runner.results.items(), key=_order)
     }  # fmt: skip
 
 
-def _parts(servers: Servers, mode: Mode) -> dict[str, Callable[[], Awaitable[Any]]]:
-    """Give what is measured in databases of its own."""
-    return {
-        "growth": lambda: measure_growth(
-            servers, mode.growth, rounds=mode.rounds, writes=mode.growth_writes
-        ),
-        "memory": lambda: measure_memory(servers, mode.callers),
-        "listing": lambda: measure_listing(
-            servers, mode.listing, rounds=mode.listing_rounds, seconds=mode.listing_seconds
-        ),
-        "claims": lambda: measure_claims(
-            servers, mode.claims, mode.claim_period_s, periods=mode.claim_periods
-        ),
-    }
-
-
-def _order(item: tuple[str, Any]) -> tuple[Any, ...]:
-    cell: Cell = item[1].cell
+def _order(item: tuple[str, CellResult]) -> tuple[Any, ...]:
+    cell = item[1].cell
     names = [kind.name for kind in SUBJECTS]
     return (names.index(cell.subject), cell.size, cell.operation, cell.one_run, cell.tasks)
 
 
-async def _huge(runner: Runner, rounds: int) -> dict[str, list[float]]:
-    """Write results of 5 MB, one a round, with our stores and the bare drivers."""
-    values = Values(HUGE_SIZE, distinct=1)
-    subjects: tuple[type[Subject], ...] = (*OURS, RawSqlite3Full, RawAsyncpg)
-    found: dict[str, list[float]] = {}
-    for round_ in range(rounds + 1):
-        for kind in subjects:
-            if kind.name not in runner.open:
-                continue
-            gc.collect()
-            before = time.perf_counter()
-            await runner.open[kind.name].write("run-0", "huge", values.next())
-            if round_ > 0:  # the first one warms up
-                ms = (time.perf_counter() - before) * 1e3
-                found.setdefault(kind.name, []).append(ms)
-    return found
-
-
-async def _or_none(failures: dict[str, str], what: str, work: Awaitable[_T]) -> _T | None:
-    try:
-        return await work
-    except Exception as error:
-        failures[what] = f"{type(error).__name__}: {error}"
-        return None
+def _parts(servers: Servers, mode: Mode) -> dict[str, Callable[[], Awaitable[list[Any]]]]:
+    """Return the parts that have databases of their own."""
+    return {
+        "growth": partial(
+            measure_growth, servers, mode.growth, rounds=mode.rounds, writes=mode.growth_writes
+        ),
+        "memory": partial(measure_memory, servers, mode.callers),
+        "listing": partial(
+            measure_listing,
+            servers,
+            mode.listing,
+            rounds=mode.listing_rounds,
+            seconds=mode.listing_seconds,
+        ),
+        "claims": partial(
+            measure_claims, servers, mode.claims, mode.claim_period_s, periods=mode.claim_periods
+        ),
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="three minutes, rough figures")
-    parser.add_argument("--only", help="beside ours, only subjects with this in their name")
-    parser.add_argument("--rounds", type=int, help="how many rounds")
-    parser.add_argument("--folder", type=Path, help="where the databases lie; a local disk")
-    parser.add_argument("--part", choices=PARTS, help="only this, with --dry-run")
-    parser.add_argument("--dry-run", action="store_true", help="print only, write no files")
+    parser.add_argument("--quick", action="store_true", help="take three minutes; rough figures")
+    parser.add_argument("--only", metavar="NAME",
+                        help="compare only with subjects whose name contains NAME")  # fmt: skip
+    parser.add_argument("--rounds", type=int, help="number of rounds")
+    parser.add_argument("--folder", type=Path, help="folder for the databases, on a local disk")
+    parser.add_argument("--part", choices=PARTS, help="measure only this part and print it")
+    parser.add_argument("--dry-run", action="store_true", help="print the figures, write no files")
     arguments = parser.parse_args()
-    if arguments.part and not arguments.dry_run:
-        parser.error("--part needs --dry-run: the page and its figures are of one whole run")
     mode = QUICK if arguments.quick else FULL
     if arguments.rounds:
-        mode = Mode(**{**asdict(mode), "rounds": arguments.rounds})
-    # The wheel with PostgreSQL looks for a folder that a container does not have.
+        mode = replace(mode, rounds=arguments.rounds)
+    # The wheel with PostgreSQL looks for a folder that containers do not have.
     warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR is not set")
-    # Being told to stop ends the servers too.
+    # Raise SystemExit, so that the servers are stopped too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
-    begun = time.monotonic()
+    begin = time.monotonic()
     with Servers(arguments.folder) as servers:
         results = asyncio.run(_measure(servers, mode, arguments.only, arguments.part))
-    found = results.pop("_goals")
-    say(f"{time.monotonic() - begun:.0f} seconds")
-    page = report.page(results, found)
-    if arguments.dry_run:
-        print(page)
+    progress(f"took {time.monotonic() - begin:.0f} seconds")
+    # The pages and the plots have the figures of one complete run.
+    if arguments.part or arguments.only or arguments.dry_run:
+        print(f"{report.figures(results)}\n\n{report.goals_table(results)}")
         return
-    (ROOT / "benchmarks/results").mkdir(exist_ok=True)
-    (ROOT / "benchmarks/results/latest.json").write_text(json.dumps(results, indent=1) + "\n")
-    plots.draw(results, ROOT / "docs/images")
-    report.write_page(ROOT / "docs/performance.md", page)
-    print(report.goals_table(found))
+    report.LATEST.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    report.write(results)
 
 
 if __name__ == "__main__":

@@ -1,46 +1,39 @@
-"""What it costs to hold very many claims: the processor time of renewing them all."""
+"""Holding very many claims: the processor time of renewing them all."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
-import sqlite3
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import asyncpg
 import psutil
 
-from workflow_store import ResumableWorkflowStore, RunClaim, open_store
+from workflow_store import ResumableWorkflowStore, RunClaim, WorkflowExecutionState, open_store
 
-from .runner import say
-from .servers import Servers
-from .subjects.raw import POSTGRESQL_RUN, SQLITE_RUN
+from .servers import DATABASES, Servers
+from .timing import progress
 
-__all__ = ["BURST", "ClaimsResult", "measure_claims"]
+__all__ = ["BATCHES", "ClaimsResult", "measure_claims"]
 
-BURST = 100
-OWNER, LEASE_S = "benchmark", 30.0
-
-_Renewals = Callable[[ResumableWorkflowStore, Sequence[RunClaim], float], Awaitable[None]]
-_Row = tuple[str, int, datetime]
+BATCH = 100
+BATCHES, TASKS = f"in batches of {BATCH}", "by one task per claim"
 
 
 @dataclass
 class ClaimsResult:
-    """Renewing each claim once a period; the lists have an entry per period.
+    """Renewing each claim once per period; the lists have an entry per period.
 
     Attributes:
-        database: which one.
-        way: how the renewals are spread over the period.
-        claims: how many are held.
-        period_s: how often each is renewed.
-        percent: processor time of this process, of one core.
-        server_percent: of the database's server, where there is one.
-        took_s: until the last one was renewed.
+        database: The kind of database.
+        way: How the renewals are spread over the period.
+        claims: Number of claims.
+        period_s: Time between two renewals of a claim.
+        percent: Processor time of this process, in percent of one core.
+        server_percent: The same of the database server, if there is one.
+        took_s: Time until the last claim was renewed.
     """
 
     database: str
@@ -55,65 +48,72 @@ class ClaimsResult:
 async def measure_claims(
     servers: Servers, count: int, period_s: float, *, periods: int
 ) -> list[ClaimsResult]:
-    """Hold so many claims, and renew each of them once a period."""
+    """Hold `count` claims and renew each of them once per period."""
     results: list[ClaimsResult] = []
-    file = await servers.sqlite_file("claims", our_tables=True)
-    url = await servers.postgres_database("claims", our_tables=True)
-    server = await _server(url)
-    for database, address, claims in (
-        ("SQLite", f"sqlite:///{file}", _fill_sqlite(file, count)),
-        ("PostgreSQL", url, await _fill_postgresql(url, count)),
-    ):
-        async with open_store(address) as store:
-            await _in_bursts(store, claims[:BURST], 0.0)  # warms up
-            for way, renewals in (
-                (f"{BURST} at once", _in_bursts),
-                ("each by a task of its own", _one_by_one),
-            ):
+    for database in DATABASES:
+        url = await servers.url(database, "claims")
+        async with open_store(url) as store:
+            claims: list[RunClaim] = []
+            for start in range(0, count, BATCH):
+                numbers = range(start, min(start + BATCH, count))
+                claims += await asyncio.gather(*(_claim(store, number) for number in numbers))
+            server = None if database == "SQLite" else await _server(url)
+            await _in_batches(store, claims[:BATCH], 0.0)  # warms up
+            for way, renew in ((BATCHES, _in_batches), (TASKS, _by_tasks)):
                 result = ClaimsResult(database, way, count, period_s)
-                watched = server if database == "PostgreSQL" else None
                 for _ in range(periods):
-                    await _period(result, store, claims, renewals, watched)
+                    await _period(result, renew, store, claims, server)
                 results.append(result)
-        say(f"{count:,} claims were renewed, {database}")
+        progress(f"renewed {count:,} claims on {database}")
     return results
+
+
+async def _claim(store: ResumableWorkflowStore, number: int) -> RunClaim:
+    run = WorkflowExecutionState(
+        run_task_id=f"run-{number:09d}", agent_id="a", thread_id="t", user_id="u", definition={}
+    )
+    await store.create_run(run)
+    claim = await store.claim_run(run.run_task_id, owner="benchmark")
+    assert claim is not None  # noqa: S101 - nobody else claims
+    return claim
 
 
 async def _period(
     result: ClaimsResult,
+    renew: Callable[[ResumableWorkflowStore, Sequence[RunClaim], float], Awaitable[None]],
     store: ResumableWorkflowStore,
     claims: Sequence[RunClaim],
-    renewals: _Renewals,
     server: psutil.Process | None,
 ) -> None:
     gc.collect()
-    server_before = _cpu_s(server) if server else 0.0
-    before, begun = time.process_time(), time.perf_counter()
-    await renewals(store, claims, result.period_s)
-    result.took_s.append(time.perf_counter() - begun)
-    result.percent.append((time.process_time() - before) / result.period_s * 100)
+    server_begin = _cpu_s(server) if server else 0.0
+    cpu_begin, begin = time.process_time(), time.perf_counter()
+    await renew(store, claims, result.period_s)
+    result.took_s.append(time.perf_counter() - begin)
+    result.percent.append((time.process_time() - cpu_begin) / result.period_s * 100)
     if server:
-        result.server_percent.append((_cpu_s(server) - server_before) / result.period_s * 100)
+        result.server_percent.append((_cpu_s(server) - server_begin) / result.period_s * 100)
 
 
-async def _in_bursts(
+async def _in_batches(
     store: ResumableWorkflowStore, claims: Sequence[RunClaim], period_s: float
 ) -> None:
-    begun = time.perf_counter()
-    for start in range(0, len(claims), BURST):
-        due = begun + period_s * start / len(claims)
+    """Renew a batch at a time, as one loop over all runs does."""
+    begin = time.perf_counter()
+    for start in range(0, len(claims), BATCH):
+        due = begin + period_s * start / len(claims)
         await asyncio.sleep(max(due - time.perf_counter(), 0))
-        await asyncio.gather(*(store.renew_claim(claim) for claim in claims[start : start + BURST]))
+        await asyncio.gather(*(store.renew_claim(claim) for claim in claims[start : start + BATCH]))
 
 
-async def _one_by_one(
+async def _by_tasks(
     store: ResumableWorkflowStore, claims: Sequence[RunClaim], period_s: float
 ) -> None:
-    """Renew as a runtime does whose runs each have a heartbeat of their own."""
-    begun = time.perf_counter()
+    """Renew each claim on its own, as a heartbeat per run does."""
+    begin = time.perf_counter()
 
     async def renew(number: int, claim: RunClaim) -> None:
-        due = begun + period_s * number / len(claims)
+        due = begin + period_s * number / len(claims)
         await asyncio.sleep(max(due - time.perf_counter(), 0))
         await store.renew_claim(claim)
 
@@ -123,14 +123,15 @@ async def _one_by_one(
 async def _server(url: str) -> psutil.Process | None:
     connection = await asyncpg.connect(url)
     try:
-        backend = await connection.fetchval("SELECT pg_backend_pid()")
-        return psutil.Process(backend).parent()
+        # Otherwise autovacuum would do this during the measurement.
+        await connection.execute("VACUUM ANALYZE")
+        return psutil.Process(await connection.fetchval("SELECT pg_backend_pid()")).parent()
     finally:
         await connection.close()
 
 
 def _cpu_s(server: psutil.Process) -> float:
-    """Give the processor time of a server, of its processes, and of those that have ended."""
+    """Return the processor time of a server, including child processes that have ended."""
     own = server.cpu_times()
     total: float = own.user + own.system + own.children_user + own.children_system
     for child in server.children():
@@ -140,48 +141,3 @@ def _cpu_s(server: psutil.Process) -> float:
             continue
         total += times.user + times.system
     return total
-
-
-def _run_ids(count: int) -> Iterable[str]:
-    return (f"run-{number:09d}" for number in range(count))
-
-
-def _claims(rows: Iterable[_Row]) -> list[RunClaim]:
-    return [RunClaim(run, OWNER, token, LEASE_S, expires_at) for run, token, expires_at in rows]
-
-
-def _fill_sqlite(file: Path, count: int) -> list[RunClaim]:
-    now = datetime.now(UTC).replace(microsecond=0)
-    expires_at = now + timedelta(seconds=LEASE_S)
-    connection = sqlite3.connect(file, isolation_level=None)
-    connection.execute("BEGIN")
-    connection.executemany(SQLITE_RUN, ((run, _text(now)) for run in _run_ids(count)))
-    connection.executemany(
-        "INSERT INTO claims (run_task_id, owner, expires_at) VALUES (?, ?, ?)",
-        ((run, OWNER, _text(expires_at)) for run in _run_ids(count)),
-    )
-    connection.execute("COMMIT")
-    rows = connection.execute("SELECT run_task_id, token FROM claims ORDER BY token").fetchall()
-    connection.close()
-    return _claims((run, token, expires_at) for run, token in rows)
-
-
-def _text(time: datetime) -> str:
-    return time.replace(tzinfo=None).isoformat(" ", "microseconds")
-
-
-async def _fill_postgresql(url: str, count: int) -> list[RunClaim]:
-    now = datetime.now(UTC)
-    connection = await asyncpg.connect(url)
-    try:
-        await connection.executemany(POSTGRESQL_RUN, [(run, now) for run in _run_ids(count)])
-        rows = await connection.fetch(
-            "INSERT INTO claims (run_task_id, owner, expires_at) SELECT run_task_id, $1::text, "
-            "now() + make_interval(secs => $2) FROM runs ORDER BY run_task_id "
-            "RETURNING run_task_id, token, expires_at",
-            OWNER, LEASE_S,
-        )  # fmt: skip
-        await connection.execute("VACUUM ANALYZE")
-    finally:
-        await connection.close()
-    return _claims(tuple(row) for row in rows)

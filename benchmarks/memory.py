@@ -1,4 +1,4 @@
-"""Peak memory while very many writes wait, each figure from a process of its own."""
+"""Peak memory while very many writes wait, measured in processes of their own."""
 
 from __future__ import annotations
 
@@ -7,33 +7,32 @@ import json
 import sys
 from pathlib import Path
 
-from .servers import Servers
+from .servers import DATABASES, Servers
 from .values import Json
 
-__all__ = ["measure_memory"]
+__all__ = ["WAITING", "WRITING", "measure_memory"]
+
+WAITING, WRITING = "tasks that only wait", "tasks that write"
 
 
 async def measure_memory(servers: Servers, callers: int) -> list[Json]:
-    """Give the peaks of callers that only wait, and of callers that write."""
-    found: list[Json] = []
-    for database in ("SQLite", "PostgreSQL"):
-        for mode in ("callers alone", "callers writing"):
-            name = f"memory_{mode.rpartition(' ')[2]}"
-            if database == "SQLite":
-                url = f"sqlite:///{await servers.sqlite_file(name, our_tables=True)}"
-            else:
-                url = await servers.postgres_database(name, our_tables=True)
-            found.append({"database": database, "mode": mode, **await _probe(url, mode, callers)})
-    return found
+    """Return the peaks of tasks that only wait and of tasks that write."""
+    results: list[Json] = []
+    for database in DATABASES:
+        for mode in (WAITING, WRITING):
+            url = await servers.url(database, f"memory_{mode.split()[-1]}")
+            figures = await _probe(url, str(callers), str(int(mode == WRITING)))
+            results.append({"database": database, "mode": mode, "callers": callers, **figures})
+    return results
 
 
-async def _probe(url: str, mode: str, callers: int) -> Json:
+async def _probe(*arguments: str) -> Json:
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "benchmarks.memory_probe", url, mode, str(callers),
+        sys.executable, "-m", "benchmarks.memory_probe", *arguments,
         stdout=asyncio.subprocess.PIPE, cwd=Path(__file__).parents[1],
     )  # fmt: skip
     output, _ = await process.communicate()
     if process.returncode != 0:
-        raise RuntimeError(f"the probe of {mode} failed")
-    answer: Json = json.loads(output)
-    return answer
+        raise RuntimeError(f"the memory probe failed with status {process.returncode}")
+    figures: Json = json.loads(output)
+    return figures

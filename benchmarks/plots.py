@@ -1,24 +1,25 @@
-"""The pictures of docs/performance.md, as SVG."""
+"""The plots of docs/performance.md, as SVG."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from statistics import median
 
-from .values import Json
+from .subject import POWER_LOSS
+from .values import KILOBYTE, Json
 
-__all__ = ["draw"]
+__all__ = ["draw", "plain_writes"]
 
 OURS, OURS_PALE, OTHERS, OTHERS_PALE = "#1f6f8b", "#a9cdd8", "#8a95a1", "#d8dde3"
 
 
 def draw(results: Json, folder: Path) -> None:
-    """Write all pictures into a folder."""
+    """Write all plots to a folder."""
     import matplotlib as mpl
 
     mpl.use("svg")
     mpl.rcParams.update({
-        "svg.hashsalt": "workflow-store",  # the same figures give the same file
+        "svg.hashsalt": "workflow-store",  # reproducible files
         "font.size": 9, "axes.spines.top": False, "axes.spines.right": False,
     })  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
@@ -28,33 +29,32 @@ def draw(results: Json, folder: Path) -> None:
 
 
 def _colour(results: Json, name: str) -> str:
-    durable = results["subjects"][name]["survives"] == "loss of power"
+    durable = results["subjects"][name]["survives"] == POWER_LOSS
     if name.startswith("workflow-store"):
         return OURS if durable else OURS_PALE
     return OTHERS if durable else OTHERS_PALE
 
 
-def _plain_writes(results: Json) -> dict[str, dict[int, float]]:
-    by_name: dict[str, dict[int, float]] = {}
+def plain_writes(results: Json) -> dict[str, dict[int, Json]]:
+    """Return the cells of writes of 1 KB to a run per task, by subject and number of tasks."""
+    by_name: dict[str, dict[int, Json]] = {}
     for cell in results["cells"].values():
-        if cell["operation"] == "write" and cell["size"] == 1_000 and not cell["one_run"]:
-            rates = by_name.setdefault(cell["subject"], {})
-            rates[cell["tasks"]] = median(cell["rates"])
+        if cell["operation"] == "write" and cell["size"] == KILOBYTE and not cell["one_run"]:
+            by_name.setdefault(cell["subject"], {})[cell["tasks"]] = cell
     return by_name
 
 
 def _writes(results: Json, file: Path) -> None:
-    best = {  # everyone at the number of tasks that suits it best
-        name: max(by_tasks.items(), key=lambda item: item[1])
-        for name, by_tasks in _plain_writes(results).items()
+    best = {  # every subject at the number of tasks that suits it best
+        name: max((median(cell["rates"]), tasks) for tasks, cell in cells.items())
+        for name, cells in plain_writes(results).items()
     }
-    tasks = {name: count for name, (count, _) in best.items()}
-    rates = {name: rate for name, (_, rate) in best.items()}
-    names = sorted(rates, key=lambda name: rates[name])
+    names = sorted(best, key=lambda name: best[name])
+    tasks = {name: count for name, (_, count) in best.items()}
     labels = [f"{name} ({tasks[name]} task{'s' * (tasks[name] > 1)})" for name in names]
     _bars(
-        file, labels, [rates[name] for name in names], [_colour(results, name) for name in names],
-        label="writes of 1 KB a second; pale: the last ones may be lost with the power",
+        file, labels, [best[name][0] for name in names], [_colour(results, name) for name in names],
+        label="writes of 1 KB per second (pale: the last ones may be lost on power failure)",
         form="{:,.0f}",
     )  # fmt: skip
 
@@ -67,7 +67,7 @@ def _reads(results: Json, file: Path) -> None:
     }
     names = sorted(ms, key=lambda name: -ms[name])
     colours = [OURS if name.startswith("workflow-store") else OTHERS for name in names]
-    label = "ms to read a run of 1,000 steps; less is better"
+    label = "ms to read a run of 1,000 steps (less is better)"
     _bars(file, names, [ms[name] for name in names], colours, label=label, form="{:.1f}")
 
 
@@ -90,19 +90,20 @@ def _tasks(results: Json, file: Path) -> None:
 
     figure, pair = plt.subplots(1, 2, figsize=(8, 4.6), layout="constrained", sharey=True)
     for axes, database in zip(pair, ("SQLite", "PostgreSQL"), strict=True):
-        for name, by_tasks in _plain_writes(results).items():
+        for name, cells in plain_writes(results).items():
             subject = results["subjects"][name]
-            if subject["database"] != database or subject["survives"] != "loss of power":
+            if subject["database"] != database or subject["survives"] != POWER_LOSS:
                 continue
             ours = name.startswith("workflow-store")
+            rates = [median(cell["rates"]) for cell in cells.values()]
             axes.plot(
-                list(by_tasks), list(by_tasks.values()), label=name, marker="o",
+                list(cells), rates, label=name, marker="o",
                 linewidth=2.5 if ours else 1, color=OURS if ours else None,
             )  # fmt: skip
         axes.set(title=database, xscale="log", yscale="log", xlabel="tasks")
         axes.set_xticks([1, 4, 16, 64], ["1", "4", "16", "64"])
         axes.minorticks_off()
         axes.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
-    pair[0].set_ylabel("writes of 1 KB a second, durable")
+    pair[0].set_ylabel("durable writes of 1 KB per second")
     figure.savefig(file, metadata={"Date": None})
     plt.close(figure)

@@ -1,32 +1,31 @@
-"""The rounds: in each, every subject has its turns, in an order that changes."""
+"""The comparison: every subject has its turns in each round."""
 
 from __future__ import annotations
 
 import gc
 import os
-import random
-import sys
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from statistics import median, quantiles
+from statistics import quantiles
 
 from .servers import Servers
-from .subject import Cell, Operation, Sample, Subject
-from .subjects import LARGE, OURS, SUBJECTS
-from .values import KILOBYTE, Values
+from .subject import POWER_LOSS, Cell, Operation, Sample, Subject
+from .subjects import HUGE, LARGE, OURS, SUBJECTS
+from .timing import progress, turns
+from .values import HUNDRED_KILOBYTES, KILOBYTE, Values
 
-__all__ = ["COMMITS", "COMMIT_TASKS", "MAX_TASKS", "CellResult", "Runner", "median_ms", "say"]
+__all__ = ["COMMITS", "COMMIT_TASKS", "MAX_TASKS", "CellResult", "Runner"]
 
 MAX_TASKS = 64
-LARGE_SIZE = 100_000
+HUGE_SIZE = 5_000_000
 COMMIT_TASKS = (1, MAX_TASKS)
 COMMITS: tuple[Operation, ...] = ("commit", "fenced")
 
 
 @dataclass
 class CellResult:
-    """What the rounds gave for one cell; all lists have an entry per round."""
+    """The results of one cell; every list has an entry per round."""
 
     cell: Cell
     rates: list[float] = field(default_factory=list)
@@ -40,13 +39,15 @@ class CellResult:
             self.p50_ms.append(cuts[49] * 1e3)
             self.p99_ms.append(cuts[98] * 1e3)
 
-    @property
-    def rate(self) -> float:
-        return median(self.rates)
-
 
 class Runner:
-    """Opens the subjects, runs the rounds, and remembers who could not take part."""
+    """Sets up the subjects, runs the rounds, and records failures.
+
+    Attributes:
+        open: The subjects that could be set up, by name.
+        results: The results of each cell, by its key.
+        failures: The error of each subject or cell that failed.
+    """
 
     def __init__(self, servers: Servers, *, only: str | None = None) -> None:
         self._servers = servers
@@ -65,8 +66,7 @@ class Runner:
                 for run in range(MAX_TASKS):
                     await subject.start(f"run-{run}")
             except Exception as error:
-                self.failures[kind.name] = _reason(error)
-                say(f"{kind.name} cannot take part: {_reason(error)}")
+                self.fail(kind.name, error)
             else:
                 self.open[kind.name] = subject
 
@@ -75,66 +75,82 @@ class Runner:
             try:
                 await subject.close()
             except Exception as error:
-                say(f"closing {subject.name}: {_reason(error)}")
+                self.fail(f"closing {subject.name}", error)
 
-    async def rounds(self, count: int, seconds: float) -> None:
-        """Measure small values in so many rounds, then large ones in half as many."""
-        small, large = Values(KILOBYTE, distinct=4096), Values(LARGE_SIZE, distinct=64)
+    def fail(self, what: str, error: Exception) -> None:
+        """Record an error and go on without what failed."""
+        lines = str(error).strip().splitlines()
+        self.failures[what] = f"{type(error).__name__}: {lines[-1][:160] if lines else ''}"
+        progress(f"{what} failed: {self.failures[what]}")
+
+    async def measure(self, rounds: int, seconds: float) -> None:
+        """Measure values of 1 KB, then those of 100 KB in half as many rounds."""
         cells = _cells(self.open.values()) + _commit_cells(self.open.values(), COMMITS)
-        await self._rounds(cells, small, count, seconds)
-        await self._rounds(_large_cells(self.open.values()), large, (count + 1) // 2, seconds)
+        await self._measure(cells, Values(KILOBYTE, distinct=4096), rounds, seconds)
+        large = Values(HUNDRED_KILOBYTES, distinct=64)
+        await self._measure(_large_cells(self.open.values()), large, (rounds + 1) // 2, seconds)
 
-    async def commit_rounds(self, count: int, seconds: float) -> None:
-        """Measure only commits and fenced writes, and the plain writes that they compare with."""
+    async def measure_commits(self, rounds: int, seconds: float) -> None:
+        """Measure only commits and fenced writes, and the plain writes to compare with."""
         cells = _commit_cells(self.open.values(), ("write", *COMMITS))
-        await self._rounds(cells, Values(KILOBYTE, distinct=4096), count, seconds)
+        await self._measure(cells, Values(KILOBYTE, distinct=4096), rounds, seconds)
 
-    async def _rounds(self, cells: list[Cell], values: Values, count: int, seconds: float) -> None:
-        for round_ in range(count + 1):
-            # The first one warms up: caches, connections, statements; it does not count.
-            warms_up = round_ == 0
-            order = cells.copy()
-            # Not one rotation after the other, in which everyone would keep its neighbours
-            # and suffer from what they leave to the disk; the same shuffles in every run.
-            random.Random(round_).shuffle(order)  # noqa: S311 - no secret
-            for cell in order:
-                if cell.key in self.failures:
-                    continue
-                gc.collect()
-                os.sync()  # what others have left to be written is not this one's to wait for
-                try:
-                    sample = await self.open[cell.subject].turn(
-                        cell, seconds / 4 if warms_up else seconds, values
-                    )
-                except Exception as error:
-                    self.failures[cell.key] = _reason(error)
-                    self.results.pop(cell.key, None)
-                    say(f"{cell.key} failed: {_reason(error)}")
-                    continue
-                if not warms_up:
-                    self.results.setdefault(cell.key, CellResult(cell)).add(sample)
-            say(f"{values.size:,} bytes, round {round_} of {count}")
+    async def _measure(
+        self, cells: list[Cell], values: Values, rounds: int, seconds: float
+    ) -> None:
+        started = 0
+        for round_, cell in turns(cells, rounds):
+            if round_ > started:
+                started = round_
+                progress(f"{values.size:,} bytes, round {round_} of {rounds}")
+            if cell.key in self.failures:
+                continue
+            gc.collect()
+            os.sync()  # do not wait for what the subject before has left to be written
+            try:
+                sample = await self.open[cell.subject].turn(
+                    cell, seconds if round_ else seconds / 4, values
+                )
+            except Exception as error:
+                self.fail(cell.key, error)
+                self.results.pop(cell.key, None)
+                continue
+            if round_:
+                self.results.setdefault(cell.key, CellResult(cell)).add(sample)
+
+    async def measure_huge(self, rounds: int) -> dict[str, list[float]]:
+        """Write one result of 5 MB per round and return the latencies, in milliseconds."""
+        values = Values(HUGE_SIZE, distinct=1)
+        names = [kind.name for kind in HUGE if kind.name in self.open]
+        latencies_ms: dict[str, list[float]] = {name: [] for name in names}
+        for round_, name in turns(names, rounds):
+            gc.collect()
+            begin = time.perf_counter()
+            await self.open[name].write("run-0", "huge", values.next())
+            if round_:
+                latencies_ms[name].append((time.perf_counter() - begin) * 1e3)
+        return latencies_ms
 
 
 def _cells(subjects: Iterable[Subject]) -> list[Cell]:
     cells: list[Cell] = []
-    for each in subjects:
-        cells += [Cell(each.name, tasks) for tasks in each.task_counts]
-        if isinstance(each, OURS):
+    for subject in subjects:
+        cells += [Cell(subject.name, tasks) for tasks in subject.task_counts]
+        if isinstance(subject, OURS):
             cells += [
-                Cell(each.name, 64, one_run=True),
-                Cell(each.name, 1, "context"),
-                Cell(each.name, 64, "context"),
-                Cell(each.name, 1, "get"),
+                Cell(subject.name, 64, one_run=True),
+                Cell(subject.name, 1, "context"),
+                Cell(subject.name, 64, "context"),
+                Cell(subject.name, 1, "get"),
             ]
     return cells
 
 
 def _commit_cells(subjects: Iterable[Subject], operations: tuple[Operation, ...]) -> list[Cell]:
     return [
-        Cell(each.name, tasks, operation)
-        for each in subjects
-        if isinstance(each, OURS) and each.survives == "loss of power"
+        Cell(subject.name, tasks, operation)
+        for subject in subjects
+        if isinstance(subject, OURS) and subject.survives == POWER_LOSS
         for tasks in COMMIT_TASKS
         for operation in operations
     ]
@@ -142,31 +158,9 @@ def _commit_cells(subjects: Iterable[Subject], operations: tuple[Operation, ...]
 
 def _large_cells(subjects: Iterable[Subject]) -> list[Cell]:
     return [
-        Cell(each.name, tasks, size=LARGE_SIZE)
-        for each in subjects
-        if isinstance(each, LARGE)
+        Cell(subject.name, tasks, size=HUNDRED_KILOBYTES)
+        for subject in subjects
+        if isinstance(subject, LARGE)
         for tasks in (1, 16)
-        if tasks in each.task_counts
+        if tasks in subject.task_counts
     ]
-
-
-async def median_ms(call: Callable[[], Awaitable[object]], seconds: float) -> float:
-    """Call again and again for so long, at least three times; give the median of the latency."""
-    gc.collect()
-    took: list[float] = []
-    ends = time.perf_counter() + seconds
-    while time.perf_counter() < ends or len(took) < 3:
-        before = time.perf_counter()
-        await call()
-        took.append(time.perf_counter() - before)
-    return median(took) * 1e3
-
-
-def say(text: str) -> None:
-    """Tell the person who waits how far things are."""
-    print(text, file=sys.stderr, flush=True)
-
-
-def _reason(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[-1][:160] if lines else ''}"

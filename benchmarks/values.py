@@ -1,4 +1,4 @@
-"""The results that every subject writes: JSON objects of one size, no two alike."""
+"""Results for the subjects to write: distinct JSON objects of one size."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ import json
 import os
 from typing import Any
 
-__all__ = ["KILOBYTE", "Json", "Values"]
+__all__ = ["HUNDRED_KILOBYTES", "KILOBYTE", "Json", "Values"]
 
 Json = dict[str, Any]
 
-KILOBYTE = 1_000
+KILOBYTE, HUNDRED_KILOBYTES = 1_000, 100_000
 
 
 class Values:
     """An endless supply of distinct JSON objects.
 
-    SQLite skips a page that does not change, so a write of what is there already would
-    measure nothing. The parts are made beforehand, so that making a value costs the
-    measured loop one small dict.
+    SQLite does not write a page that did not change, so repeated values would measure
+    nothing. The parts are built beforehand, so that the measured loop only builds one small
+    dict per value.
     """
 
     def __init__(self, size: int, *, distinct: int) -> None:
         self.size = size
         self._parts = [_value(size) for _ in range(distinct)]
-        self._numbers = itertools.count(10**9)  # of one length, so that the size stays
+        self._numbers = itertools.count(10**9)  # all of one length, to keep the size
 
     def next(self) -> Json:
-        """Give a value that was not given before."""
+        """Return a value that was not returned before."""
         number = next(self._numbers)
         return {"number": number, **self._parts[number % len(self._parts)]}
 

@@ -1,4 +1,4 @@
-"""Who takes part."""
+"""The subjects of the comparison."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from .redis_hash import RedisAlways, RedisEverysec
 from .sqlalchemy_naive import SqlalchemyPostgresql, SqlalchemySqlite
 
 __all__ = [
+    "HUGE",
     "LARGE",
     "OURS",
     "SUBJECTS",
     "OursPostgresql",
     "OursSqliteFull",
-    "RawAsyncpg",
-    "RawSqlite3Full",
+    "OursSqliteNormal",
+    "RawAsyncpgPool",
 ]
 
 OURS: tuple[type[Subject], ...] = (OursSqliteFull, OursSqliteNormal, OursPostgresql)
@@ -53,4 +54,7 @@ LARGE: tuple[type[Subject], ...] = (
     LanggraphPostgresql,
     RedisAlways,
 )
-"""Those that are measured with 100 KB too."""
+"""Subjects that are measured with values of 100 KB too."""
+
+HUGE: tuple[type[Subject], ...] = (*OURS, RawSqlite3Full, RawAsyncpg)
+"""Subjects that are measured with a value of 5 MB too."""

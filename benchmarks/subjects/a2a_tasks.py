@@ -1,4 +1,4 @@
-"""The A2A SDK's task store: a task with one artifact for each write."""
+"""The A2A SDK's task store: every write saves a task with one artifact."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""DBOS: workflows of trivial steps, in a process of their own.
+"""DBOS: workflows of trivial steps, in a separate process.
 
-DBOS is one to a process and keeps threads that poll, which would slow the others down.
+DBOS is a singleton with polling threads, which would slow the other subjects down.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ __all__ = ["DbosPostgresql", "DbosSqlite"]
 class DbosSqlite(Subject):
     name = "DBOS, SQLite"
     database = "SQLite"
-    task_counts: tuple[int, ...] = (1, 16)  # with more it takes seconds a turn
+    task_counts: tuple[int, ...] = (1, 16)  # a turn with 64 takes seconds
 
     async def _url(self, servers: Servers) -> str:
         return f"sqlite:///{await servers.sqlite_file('dbos', our_tables=False)}"
 
     async def setup(self, servers: Servers) -> None:
-        with_us = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
         self._process: Any = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "benchmarks.subjects.dbos_worker", await self._url(servers),
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE, cwd=servers.folder, env=with_us,
+            stderr=asyncio.subprocess.PIPE, cwd=servers.folder, env=environment,
         )  # fmt: skip
         self.survives = (await self._answer())["survives"]
 
@@ -48,7 +48,7 @@ class DbosSqlite(Subject):
         return Sample(answer["count"], answer["elapsed_s"], answer["latencies_s"])
 
     async def _answer(self) -> Json:
-        # Its own log may go to the same place; an answer begins with a brace.
+        # DBOS may log to stdout too; an answer begins with a brace.
         while line := await self._process.stdout.readline():
             if line.startswith(b"{"):
                 answer: Json = json.loads(line)

@@ -1,4 +1,4 @@
-"""The process in which DBOS runs: a turn for each line on its standard input."""
+"""The process that runs DBOS: one turn for each line on its standard input."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from typing import Any
 
 from dbos import DBOS
 
+from ..subject import CRASH, POWER_LOSS
 from ..values import Json, Values
 
 READ_LIMIT = 60_000
-"""Characters of an answer's line that asyncio takes by default, and then some to spare."""
+"""Characters of one answer; asyncio reads lines of up to 64 KiB by default."""
 
 
 class _Turn:
-    """What the steps of a turn share. They hold no state of their own across a recovery."""
+    """State shared by the steps of a turn, since DBOS steps keep none across a recovery."""
 
     values: Values
     deadline: float
@@ -38,7 +39,7 @@ async def _workflow() -> None:
 
 
 async def _serve(url: str) -> None:
-    _say({"survives": _survives(url)})
+    _answer({"survives": _survives(url)})
     loop = asyncio.get_running_loop()
     supplies: dict[int, Values] = {}
     while line := await loop.run_in_executor(None, sys.stdin.readline):
@@ -46,27 +47,28 @@ async def _serve(url: str) -> None:
         if int(size) not in supplies:
             supplies[int(size)] = Values(int(size), distinct=256)
         _Turn.values, _Turn.latencies_s = supplies[int(size)], []
-        begun = time.perf_counter()
-        _Turn.deadline = begun + float(seconds)
+        begin = time.perf_counter()
+        _Turn.deadline = begin + float(seconds)
         await asyncio.gather(*(_workflow() for _ in range(int(tasks))))
-        elapsed_s = time.perf_counter() - begun
-        # Enough of them for the percentiles, few enough for one line.
-        sparse = _Turn.latencies_s[:: len(_Turn.latencies_s) * 10 // READ_LIMIT + 1]
-        _say({"count": len(_Turn.latencies_s), "elapsed_s": elapsed_s,
-              "latencies_s": [round(latency, 6) for latency in sparse]})  # fmt: skip
+        elapsed_s = time.perf_counter() - begin
+        # Enough latencies for the percentiles, few enough for one line.
+        sampled = _Turn.latencies_s[:: len(_Turn.latencies_s) * 10 // READ_LIMIT + 1]
+        _answer({"count": len(_Turn.latencies_s), "elapsed_s": elapsed_s,
+              "latencies_s": [round(latency, 6) for latency in sampled]})  # fmt: skip
 
 
 def _survives(url: str) -> str:
     if not url.startswith("sqlite"):
-        return "loss of power"
+        return POWER_LOSS
     with sqlite3.connect(url.removeprefix("sqlite:///")) as connection:
         ((mode,),) = connection.execute("PRAGMA journal_mode")
         ((level,),) = connection.execute("PRAGMA synchronous")
-    # Where a rollback journal is used, NORMAL is safe but for rare cases on old file systems.
-    return "loss of power" if level >= 2 or mode != "wal" else "the process's end only"
+    # With a rollback journal, NORMAL survives power loss except on some old file systems:
+    # https://www.sqlite.org/pragma.html#pragma_synchronous
+    return POWER_LOSS if level >= 2 or mode != "wal" else CRASH
 
 
-def _say(answer: dict[str, Any]) -> None:
+def _answer(answer: dict[str, Any]) -> None:
     sys.stdout.write(json.dumps(answer) + "\n")
     sys.stdout.flush()
 

@@ -1,4 +1,4 @@
-"""The stores of this package."""
+"""The stores of this package, with their defaults."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from workflow_store import (
 )
 
 from ..servers import Servers
-from ..subject import Subject
+from ..subject import CRASH, Subject
 from ..values import Json, Values
 
 __all__ = ["OursPostgresql", "OursSqliteFull", "OursSqliteNormal"]
 
 FILLED = 100
-"""Steps of each run from which single ones are read."""
+"""Steps in a run that single steps are read from."""
 
 LEASE_S = 86_400.0
 
@@ -46,7 +46,6 @@ class OursSqliteFull(Subject):
                 run_task_id=run, agent_id="agent", thread_id="thread", user_id="user", definition={}
             )
         )
-
         claim = await self._store.claim_run(run, owner="benchmark", lease_s=LEASE_S)
         self._fenced[run] = self._store.fenced(claim)
 
@@ -54,14 +53,7 @@ class OursSqliteFull(Subject):
         await self._store.upsert_step(run, _completed(step, value))
 
     async def read(self, run: str) -> int:
-        if hasattr(self._store, "load_run"):
-            return len((await self._store.load_run(run)).steps)
-        return await self.read_apart(run)
-
-    async def read_apart(self, run: str) -> int:
-        """Read a run with two calls: `get_run` and `list_steps`."""
-        await self._store.get_run(run)
-        return len(await self._store.list_steps(run))
+        return len((await self._store.load_run(run)).steps)
 
     async def context(self, run: str, step: str, value: Json) -> None:
         await self._store.update_context(run, value)
@@ -85,7 +77,7 @@ class OursSqliteFull(Subject):
 
 class OursSqliteNormal(OursSqliteFull):
     name = "workflow-store, SQLite NORMAL"
-    survives = "the process's end only"
+    survives = CRASH
     synchronous = "NORMAL"
 
 

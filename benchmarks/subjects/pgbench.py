@@ -1,4 +1,4 @@
-"""pgbench, PostgreSQL's own load generator in C, with our statement as its script."""
+"""pgbench, PostgreSQL's load generator, with the store's upsert as its script."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from . import raw
 
 __all__ = ["Pgbench"]
 
-# pgbench makes numbers only, so the server makes 1 KB of text of one: 1 microsecond's work.
+# pgbench generates only numbers, so the server expands one to 1 KB of text (about 1 µs).
 _VALUE = """('{"text":"' || repeat(md5(:n::text), 31) || '"}')"""
 _SCRIPT = "\\set n random(1, 1000000000000000)\n" + (
     raw.POSTGRESQL_UPSERT.replace("$1::text", "('run-' || :client_id)")
@@ -53,7 +53,7 @@ class Pgbench(Subject):
         raise NotImplementedError
 
     async def turn(self, cell: Cell, seconds: float, values: Values) -> Sample:
-        # Its clock counts whole seconds, so the number of transactions bounds a turn.
+        # --time takes whole seconds, so the number of transactions bounds a turn.
         expected = self._rates.get(cell.tasks, 2_000.0) * seconds
         process = await asyncio.create_subprocess_exec(
             self._program, "--no-vacuum", "--protocol=prepared", f"--file={self._script}",
@@ -63,11 +63,11 @@ class Pgbench(Subject):
         )  # fmt: skip
         output = (await process.communicate())[0].decode()
         rate = re.search(r"tps = ([\d.]+) \(without", output)
-        done = re.search(r"actually processed: (\d+)", output)
-        if rate is None or done is None:
+        count = re.search(r"actually processed: (\d+)", output)
+        if rate is None or count is None:
             raise RuntimeError(f"pgbench failed: {output[-300:]}")
         self._rates[cell.tasks] = float(rate[1])
-        return Sample(int(done[1]), int(done[1]) / float(rate[1]))
+        return Sample(int(count[1]), int(count[1]) / float(rate[1]))
 
     async def close(self) -> None:
         pass

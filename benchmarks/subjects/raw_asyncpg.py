@@ -1,4 +1,4 @@
-"""asyncpg by hand: one connection, or a pool of ten."""
+"""asyncpg without a library: one connection, or a pool of ten."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ class RawAsyncpg(Subject):
         await self._connection.execute(raw.POSTGRESQL_UPSERT, *row)
 
     async def read(self, run: str) -> int:
-        of_run = await self._connection.fetchrow(raw.POSTGRESQL_READ_RUN, run)
+        row_of_run = await self._connection.fetchrow(raw.POSTGRESQL_READ_RUN, run)
         for column in (6, 7, 8):
-            json.loads(of_run[column])
+            json.loads(row_of_run[column])
         rows = await self._connection.fetch(raw.POSTGRESQL_READ_STEPS, run)
         return len([json.loads(row[2]) for row in rows])
 
@@ -47,7 +47,7 @@ class RawAsyncpg(Subject):
 
 
 class RawAsyncpgPool(RawAsyncpg):
-    """The same on a pool, whose `execute` borrows a connection for each statement."""
+    """The same statements on a pool, whose `execute` checks out a connection for each."""
 
     name = "raw asyncpg, pool of 10"
     task_counts = (16, 64)

@@ -1,4 +1,4 @@
-"""The standard library's sqlite3: one transaction after the other, no thread, no event loop."""
+"""The standard library's sqlite3: one transaction at a time, without a thread or an event loop."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from ..servers import Servers
-from ..subject import Subject
+from ..subject import CRASH, Subject
 from ..values import Json
 from . import raw
 
@@ -23,7 +23,7 @@ class RawSqlite3Full(Subject):
 
     async def setup(self, servers: Servers) -> None:
         file = await servers.sqlite_file(f"raw_{self.synchronous}", our_tables=True)
-        # autocommit: each statement is a transaction of its own, without a BEGIN and a COMMIT
+        # Autocommit: each statement is its own transaction.
         self._connection = sqlite3.connect(file, isolation_level=None)
         self._connection.execute("PRAGMA journal_mode=WAL")
         self._connection.execute("PRAGMA foreign_keys=ON")
@@ -38,9 +38,9 @@ class RawSqlite3Full(Subject):
         self._connection.execute(raw.SQLITE_UPSERT, row)
 
     async def read(self, run: str) -> int:
-        (of_run,) = self._connection.execute(raw.SQLITE_READ_RUN, (run,)).fetchall()
+        (row_of_run,) = self._connection.execute(raw.SQLITE_READ_RUN, (run,)).fetchall()
         for column in (6, 7, 8):
-            json.loads(of_run[column])
+            json.loads(row_of_run[column])
         rows = self._connection.execute(raw.SQLITE_READ_STEPS, (run,)).fetchall()
         return len([json.loads(row[2]) for row in rows])
 
@@ -50,7 +50,7 @@ class RawSqlite3Full(Subject):
 
 class RawSqlite3Normal(RawSqlite3Full):
     name = "raw sqlite3, NORMAL"
-    survives = "the process's end only"
+    survives = CRASH
     synchronous = "NORMAL"
 
 

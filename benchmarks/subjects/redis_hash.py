@@ -1,4 +1,4 @@
-"""A hash per run on a Redis-compatible server: one command for each step."""
+"""A hash per run on a Redis-compatible server, and one command per step."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from typing import Any, Literal
 
 from ..servers import Servers
-from ..subject import Subject
+from ..subject import CRASH, Subject
 from ..values import Json
 
 __all__ = ["RedisAlways", "RedisEverysec"]
@@ -23,9 +23,9 @@ class RedisAlways(Subject):
         socket = servers.redis_socket(self.appendfsync)
         self._client: Any = redis.asyncio.Redis(unix_socket_path=socket)
         answer: Any = await self._client.config_get("append*")
-        set_to = {_text(name): _text(value) for name, value in answer.items()}
-        if (set_to["appendonly"], set_to["appendfsync"]) != ("yes", self.appendfsync):
-            raise RuntimeError(f"the server is set to {set_to}")
+        settings = {_text(name): _text(value) for name, value in answer.items()}
+        if (settings["appendonly"], settings["appendfsync"]) != ("yes", self.appendfsync):
+            raise RuntimeError(f"the server did not accept the settings: {settings}")
 
     async def start(self, run: str) -> None:
         pass
@@ -43,7 +43,7 @@ class RedisAlways(Subject):
 
 class RedisEverysec(RedisAlways):
     name = "Redis, appendfsync everysec"
-    survives = "the process's end; the last second may be lost"
+    survives = f"{CRASH}, power loss except for the last second"
     appendfsync = "everysec"
 
 

@@ -1,4 +1,4 @@
-"""SQLAlchemy as its tutorial has it: a transaction and an upsert for each write."""
+"""SQLAlchemy as in its tutorial: a transaction with one upsert per write."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["SqlalchemyPostgresql", "SqlalchemySqlite", "sqlite_engine"]
 
 
 def sqlite_engine(file: object) -> AsyncEngine:
-    """Make an engine that is as durable as ours, and as fast as its settings allow."""
+    """Create an engine with the durability of the store, and its pragmas."""
     engine = create_async_engine(f"sqlite+aiosqlite:///{file}", connect_args={"timeout": 60})
 
     @event.listens_for(engine.sync_engine, "connect")
@@ -63,10 +63,10 @@ class SqlalchemySqlite(Subject):
                "result": _json(self._steps, "result", value), "error": None,
                "started_at": now, "completed_at": now, "wait_task_id": None}  # fmt: skip
         upsert = self._upsert(self._steps).values(row)
-        new = {name: upsert.excluded[name] for name in list(row)[2:]}
+        replaced = {name: upsert.excluded[name] for name in list(row)[2:]}
         async with self._db.begin() as connection:
             await connection.execute(
-                upsert.on_conflict_do_update(index_elements=["run_task_id", "step_id"], set_=new)
+                upsert.on_conflict_do_update(index_elements=list(row)[:2], set_=replaced)
             )
 
     async def close(self) -> None:
@@ -84,5 +84,5 @@ class SqlalchemyPostgresql(SqlalchemySqlite):
 
 
 def _json(table: Table, column: str, value: Json) -> Any:
-    """Encode where the reflected column is text; a JSON type encodes by itself."""
+    """Encode for a text column; SQLAlchemy's JSON types encode themselves."""
     return value if isinstance(table.c[column].type, postgresql.JSON) else json.dumps(value)
