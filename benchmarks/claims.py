@@ -74,7 +74,7 @@ async def _claim(store: ResumableWorkflowStore, number: int) -> RunClaim:
     )
     await store.create_run(run)
     claim = await store.claim_run(run.run_task_id, owner="benchmark")
-    assert claim is not None  # noqa: S101 - nobody else claims
+    assert claim is not None  # noqa: S101 - the only owner
     return claim
 
 
