@@ -31,10 +31,11 @@ from workflow_store import (
     RunSnapshot,
     SchemaMismatchError,
     StoreClosedError,
+    copying,
     open_store,
 )
 from workflow_store.archive import to_line
-from workflow_store.copying import Comparison, Copied, Outcome, copy_runs, memory_budget, put_run
+from workflow_store.copying import Comparison, Copied, Outcome, copy_runs, put_run
 
 LATER = DAY + timedelta(hours=1)
 
@@ -254,10 +255,10 @@ async def test_a_claim_at_the_destination_outlives_an_update_and_none_is_copied(
     assert await other.claim_run(one.run.run_task_id, owner="another", lease_s=60)
 
 
-def looking() -> list[object]:
-    """Give what a copy has begun and not ended."""
+def unfinished() -> list[object]:
+    """Return the tasks of a copy that have not ended."""
     names = [getattr(task.get_coro(), "__qualname__", "") for task in asyncio.all_tasks()]
-    return [name for name in names if name.startswith("_see")]
+    return [name for name in names if name.startswith("_process")]
 
 
 # -- failures --------------------------------------------------------------------------
@@ -271,7 +272,7 @@ async def test_a_failure_of_the_destination_is_an_error_of_the_package(
     await execute(f"sqlite:///{tmp_path}/other.db", "DROP TABLE steps")
     with pytest.raises(SchemaMismatchError, match="dropped or altered"):
         await copy_runs(memory, other)
-    assert not looking()
+    assert not unfinished()
     await memory.close()
     with pytest.raises(StoreClosedError):
         await copy_runs(memory, other)
@@ -286,7 +287,7 @@ async def test_a_copy_that_is_cancelled_goes_on_where_it_was(
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(seconds):
                 await copy_runs(memory, other)
-        assert not looking()
+        assert not unfinished()
     found = await copy_runs(memory, other)
     assert found.agree
     assert await held(other) == newest_first(*several(150))
@@ -297,7 +298,7 @@ async def test_large_runs_are_not_all_in_memory_at_once(
 ) -> None:
     """Neither when they are compared, nor when they wait to be written."""
     size = 1_000_000
-    monkeypatch.setattr(memory_budget, "_BYTES_AT_ONCE", 4 * size)
+    monkeypatch.setattr(copying, "_MAX_BYTES", 4 * size)
     async with open_store(sqlite_url) as source:
         for number in range(40):
             await put_run(source, snapshot(f"r{number}", step("s", result="x" * size)))
