@@ -57,15 +57,15 @@ def encode(value: Any, *, field: str) -> str:
     """Return the JSON text of a value.
 
     Args:
-        value: The value. It is neither changed nor kept.
-        field: The name of the value in error messages.
+        value: the value. It is neither changed nor kept.
+        field: the name of the value in error messages.
 
     Returns:
         The text, without surrogates and control characters, so that every database and every
         UTF-8 encoder accepts it.
 
     Raises:
-        InvalidStateError: The value is not JSON. The message contains the path inside it, such
+        InvalidStateError: the value is not JSON. The message contains the path inside it, such
             as `context.pages[3].score`, and how to convert common types.
     """
     text = _encode_fast(value)
@@ -88,7 +88,7 @@ def encode_stored(value: Any, *, field: str) -> str:
     """Return the text of a value for `decode_stored`, which is faster than `decode`.
 
     Raises:
-        InvalidStateError: As `encode`.
+        InvalidStateError: as `encode`.
     """
     text = _encode_fast(value)
     return " " + _encode_exactly(value, field) if text is None else text
@@ -107,7 +107,7 @@ def decode_stored(text: str) -> Any:
     """Return the value of a text from `encode_stored`, its exact inverse.
 
     Raises:
-        ValueError: The text is not JSON.
+        ValueError: the text is not JSON.
     """
     if text[:1] != " ":
         try:
@@ -121,7 +121,7 @@ def decode(text: str) -> Any:
     """Return the value of any JSON text, from `encode` or from another program.
 
     Raises:
-        ValueError: The text is not JSON, contains NaN, an infinity, a number beyond the range
+        ValueError: the text is not JSON, contains NaN, an infinity, a number beyond the range
             of floats or a duplicate key, or nests too deeply. The message contains nothing of
             the text.
     """
@@ -147,7 +147,7 @@ def has_surrogate_pair(text: str) -> bool:
     return not text.isascii() and _SURROGATE_PAIR.search(text) is not None
 
 
-# -- fast encoding ----------------------------------------------------------------------
+# -- fast encoding ---------------------------------------------------------------------
 
 _PASSTHROUGH = (
     orjson.OPT_PASSTHROUGH_DATACLASS

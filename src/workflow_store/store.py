@@ -110,7 +110,7 @@ class WorkflowStore(ABC):
     A store is an async context manager: `async with` opens and closes it.
     """
 
-    # -- life ---------------------------------------------------------------------------
+    # -- life -------------------------------------------------------------------------
 
     @abstractmethod
     async def open(self) -> None:
@@ -141,7 +141,7 @@ class WorkflowStore(ABC):
     ) -> None:
         await self.close()
 
-    # -- runs ---------------------------------------------------------------------------
+    # -- runs -------------------------------------------------------------------------
 
     @abstractmethod
     async def create_run(self, state: WorkflowExecutionState) -> None:
@@ -176,7 +176,7 @@ class WorkflowStore(ABC):
     async def delete_run(self, run_task_id: str) -> None:
         """Drop a run and all its steps. A run that is not there is no error."""
 
-    # -- steps --------------------------------------------------------------------------
+    # -- steps ------------------------------------------------------------------------
 
     @abstractmethod
     async def upsert_step(self, run_task_id: str, step: WorkflowStepState) -> None:
@@ -217,7 +217,7 @@ class ResumableWorkflowStore(WorkflowStore):
     it does outside of the store is its own to guard, for which the token serves.
     """
 
-    # -- resume -------------------------------------------------------------------------
+    # -- resume -----------------------------------------------------------------------
 
     @abstractmethod
     async def load_run(self, run_task_id: str) -> RunSnapshot | None:
@@ -240,7 +240,7 @@ class ResumableWorkflowStore(WorkflowStore):
             RunNotFoundError: there is no such run.
         """
 
-    # -- look ---------------------------------------------------------------------------
+    # -- look -------------------------------------------------------------------------
 
     @abstractmethod
     async def list_runs(
@@ -285,7 +285,7 @@ class ResumableWorkflowStore(WorkflowStore):
         one that was inserted last.
         """
 
-    # -- clean up -----------------------------------------------------------------------
+    # -- clean up ---------------------------------------------------------------------
 
     @abstractmethod
     async def purge_runs(
@@ -306,7 +306,7 @@ class ResumableWorkflowStore(WorkflowStore):
             InvalidStateError: an argument is out of range or no aware time.
         """
 
-    # -- share --------------------------------------------------------------------------
+    # -- share ------------------------------------------------------------------------
 
     @abstractmethod
     async def claim_run(

@@ -74,11 +74,11 @@ async def copy_runs(
     a run that is newer at the destination.
 
     Args:
-        source: The store to read from. It is not written to.
-        destination: The store to write to.
-        write: Whether to write. If false, one pass compares the two stores.
-        on_run: Called with the result of each run, in every pass.
-        on_pass: Called with the number of each pass when it begins, starting at 1.
+        source: the store to read from. It is not written to.
+        destination: the store to write to.
+        write: whether to write. If false, one pass compares the two stores.
+        on_run: called with the result of each run, in every pass.
+        on_pass: called with the number of each pass when it begins, starting at 1.
 
     Returns:
         The contents of both stores and the number of runs by outcome. The stores agree unless

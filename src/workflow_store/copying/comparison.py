@@ -41,13 +41,13 @@ class Copied(NamedTuple):
     """The result of copying or comparing one run.
 
     Attributes:
-        run_task_id: The run.
+        run_task_id: the run.
         outcome: `SAME`: both sides were equal. `NEW`: the destination lacked the run.
             `CHANGED`: the destination differed. New and changed runs are written, unless the
             stores are only compared. `NEWER`: a time of the destination's run or steps is
             later than every time at the source. `EXTRA`: the source lacks the run. Newer and
             extra runs are left alone.
-        steps: The number of its steps, at the source if the run exists there.
+        steps: the number of its steps, at the source if the run exists there.
     """
 
     run_task_id: str
@@ -60,8 +60,8 @@ class Digest:
     """A summary of a store's contents. Stores with the same contents have equal digests.
 
     Attributes:
-        runs: The number of runs.
-        steps: The number of steps.
+        runs: the number of runs.
+        steps: the number of steps.
         sha256: The hexadecimal SHA-256 of the concatenated SHA-256 sums of all runs, newest
             first. The sum of a run covers its wire form and that of each of its steps in
             order, each followed by a line feed.
@@ -86,13 +86,13 @@ class Comparison:
     """The result of comparing, or copying, all runs of two stores.
 
     Attributes:
-        source: The contents of the source.
-        destination: The contents of the destination.
-        outcomes: The number of runs by outcome.
-        passes: The number of passes over both stores. The digests and the outcomes `SAME`,
+        source: the contents of the source.
+        destination: the contents of the destination.
+        outcomes: the number of runs by outcome.
+        passes: the number of passes over both stores. The digests and the outcomes `SAME`,
             `NEWER` and `EXTRA` are those of the last pass, `NEW` and `CHANGED` the sums of
             all passes.
-        complete: Whether the last pass had nothing to write, so that the digests describe the
+        complete: whether the last pass had nothing to write, so that the digests describe the
             present contents of both stores.
     """
 
@@ -115,11 +115,11 @@ class Fingerprint(NamedTuple):
     and `True` are equal, and so are dicts that differ in the order of their keys.
 
     Attributes:
-        digest: The arguments of `Digest.add`.
-        lines: The hashes of the run and of its steps.
-        step_ids: The ids of the steps in order.
-        latest: The latest time of the run and its steps.
-        size: The size of the wire form in bytes.
+        digest: the arguments of `Digest.add`.
+        lines: the hashes of the run and of its steps.
+        step_ids: the ids of the steps in order.
+        latest: the latest time of the run and its steps.
+        size: the size of the wire form in bytes.
     """
 
     digest: tuple[int, bytes]
