@@ -18,16 +18,7 @@ from typing import NamedTuple
 from ..state import RunSummary
 from ..store import ResumableWorkflowStore, RunSnapshot
 from ..validation import MAX_LIMIT
-from .comparison import (
-    WRITTEN,
-    Comparison,
-    Copied,
-    Digest,
-    Fingerprint,
-    Outcome,
-    compare,
-    fingerprint,
-)
+from .comparison import WRITTEN, Comparison, Copied, Digest, Fingerprint, Outcome, compare
 
 __all__ = ["Comparison", "Copied", "Digest", "Outcome", "copy_runs", "put_run", "summaries"]
 
@@ -49,7 +40,7 @@ async def put_run(store: ResumableWorkflowStore, snapshot: RunSnapshot) -> Copie
         The outcome. After `SAME`, `NEW` and `CHANGED` the run equals the snapshot; a `NEWER`
         run is left alone.
     """
-    source = fingerprint(snapshot)
+    source = Fingerprint.of(snapshot)
     destination = await _read(store, snapshot.run.run_task_id)
     outcome = compare(source, destination)
     if outcome in WRITTEN:
@@ -216,14 +207,11 @@ async def _pairs(
     ):
         left = await anext(source_runs, None)
         right = await anext(destination_runs, None)
-        while left is not None or right is not None:
-            at_source = left is not None and (right is None or _position(left) >= _position(right))
-            at_destination = right is not None and (
-                left is None or _position(right) >= _position(left)
-            )
-            runs = [run for run, at in ((left, at_source), (right, at_destination)) if run and at]
-            steps = runs[0].step_counts.total()
-            yield _Pair(runs[0].run_task_id, steps, at_source, at_destination)
+        while listed := [run for run in (left, right) if run is not None]:
+            run = max(listed, key=_position)
+            at_source = left is not None and _position(left) == _position(run)
+            at_destination = right is not None and _position(right) == _position(run)
+            yield _Pair(run.run_task_id, run.step_counts.total(), at_source, at_destination)
             if at_source:
                 left = await anext(source_runs, None)
             if at_destination:
@@ -246,7 +234,7 @@ async def _process(
             # Sequentially, so that the values of only one side are in memory.
             existing = await _read(destination, pair.run_task_id)
             snapshot = await source.load_run(pair.run_task_id)
-            wanted = None if snapshot is None else fingerprint(snapshot)
+            wanted = None if snapshot is None else Fingerprint.of(snapshot)
             outcome = compare(wanted, existing)
             copied: Copied | None = Copied(pair.run_task_id, outcome, pair.steps)
             if snapshot is None or wanted is None or not write or outcome not in WRITTEN:
@@ -260,7 +248,7 @@ async def _process(
 
 async def _read(store: ResumableWorkflowStore, run_task_id: str) -> Fingerprint | None:
     snapshot = await store.load_run(run_task_id)
-    return None if snapshot is None else fingerprint(snapshot)
+    return None if snapshot is None else Fingerprint.of(snapshot)
 
 
 async def _write(

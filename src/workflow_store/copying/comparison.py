@@ -11,16 +11,7 @@ from typing import NamedTuple
 
 from ..store import RunSnapshot
 
-__all__ = [
-    "WRITTEN",
-    "Comparison",
-    "Copied",
-    "Digest",
-    "Fingerprint",
-    "Outcome",
-    "compare",
-    "fingerprint",
-]
+__all__ = ["WRITTEN", "Comparison", "Copied", "Digest", "Fingerprint", "Outcome", "compare"]
 
 
 class Outcome(StrEnum):
@@ -128,23 +119,22 @@ class Fingerprint(NamedTuple):
     latest: datetime
     size: int
 
-
-def fingerprint(snapshot: RunSnapshot) -> Fingerprint:
-    """Return the fingerprint of a run and its steps."""
-    run, steps = snapshot
-    whole = hashlib.sha256()
-    lines = []
-    size = 0
-    for state in (run, *steps):
-        line = state.model_dump_json().encode()
-        whole.update(line)
-        whole.update(b"\n")
-        lines.append(hashlib.sha256(line).digest())
-        size += len(line)
-    times = [run.created_at, run.updated_at]
-    times += [time for step in steps for time in (step.started_at, step.completed_at) if time]
-    step_ids = [step.step_id for step in steps]
-    return Fingerprint((len(steps), whole.digest()), lines, step_ids, max(times), size)
+    @classmethod
+    def of(cls, snapshot: RunSnapshot) -> Fingerprint:
+        run, steps = snapshot
+        whole = hashlib.sha256()
+        lines = []
+        size = 0
+        for state in (run, *steps):
+            line = state.model_dump_json().encode()
+            whole.update(line)
+            whole.update(b"\n")
+            lines.append(hashlib.sha256(line).digest())
+            size += len(line)
+        times = [run.created_at, run.updated_at]
+        times += [time for step in steps for time in (step.started_at, step.completed_at) if time]
+        step_ids = [step.step_id for step in steps]
+        return cls((len(steps), whole.digest()), lines, step_ids, max(times), size)
 
 
 def compare(source: Fingerprint | None, destination: Fingerprint | None) -> Outcome:
