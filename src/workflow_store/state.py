@@ -89,7 +89,7 @@ def valid_identifier(value: str) -> str:
         raise ValueError("an identifier must not contain surrogates") from None
     if not 0 < size <= MAX_IDENTIFIER_BYTES:
         raise ValueError(
-            f"an identifier has 1 to {MAX_IDENTIFIER_BYTES:,} bytes in UTF-8, not {size:,}"
+            f"an identifier must be 1 to {MAX_IDENTIFIER_BYTES:,} bytes of UTF-8, not {size:,}"
         )
     if "\0" in value:
         raise ValueError("an identifier must not contain NUL")
@@ -98,7 +98,7 @@ def valid_identifier(value: str) -> str:
 
 def _error_text(value: str) -> str:
     if json_codec.has_surrogate_pair(value):
-        raise ValueError("a high surrogate directly before a low one; use the character instead")
+        raise ValueError("must not contain a high surrogate directly before a low one")
     return str.__str__(value)
 
 
@@ -110,10 +110,10 @@ _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\
 def _datetime_or_rfc3339(value: Any) -> Any:
     if isinstance(value, str):
         if _RFC_3339.fullmatch(value) is None:
-            raise ValueError("a time has the form of RFC 3339, such as 2026-01-31T23:59:59Z")
+            raise ValueError("a time must be in RFC 3339 form, such as 2026-01-31T23:59:59Z")
         return datetime.fromisoformat(value.upper())  # truncates nanoseconds
     if not isinstance(value, datetime):
-        raise ValueError("a time is an aware datetime or a string of RFC 3339")  # noqa: TRY004 - pydantic collects ValueError
+        raise ValueError("a time must be an aware datetime or a string in RFC 3339 form")  # noqa: TRY004 - pydantic collects ValueError
     return value
 
 
@@ -147,7 +147,7 @@ ErrorText = Annotated[StrictStr, AfterValidator(_error_text)]
 """Any string, except one with a high surrogate directly before a low one."""
 
 Time = Annotated[AwareDatetime, BeforeValidator(_datetime_or_rfc3339), AfterValidator(_to_utc)]
-"""An aware `datetime` or a string of RFC 3339, converted to UTC and truncated to microseconds."""
+"""An aware `datetime` or RFC 3339 string, converted to UTC and truncated to microseconds."""
 
 JsonObject = Annotated[dict[str, Any], PlainValidator(_json_object)]
 """A dict with string keys and JSON values."""

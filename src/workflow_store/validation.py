@@ -142,7 +142,7 @@ def validated_time(value: Any, *, name: str) -> datetime:
         InvalidStateError: the value is not an aware datetime, or UTC cannot represent it.
     """
     if not isinstance(value, datetime) or value.utcoffset() is None:
-        raise InvalidStateError(f"{name}: must be an aware datetime")
+        raise InvalidStateError(f"{name}: must be an aware datetime, such as datetime.now(UTC)")
     try:
         return value.astimezone(UTC)
     except OverflowError:
