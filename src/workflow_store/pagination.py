@@ -66,7 +66,7 @@ class PageRequest:
         """Validate the arguments of `list_runs`.
 
         Raises:
-            InvalidStateError: An argument breaks the rules.
+            InvalidStateError: an argument breaks the rules.
         """
         values: dict[str, Any] = {**filters}
         if unknown := values.keys() - RunFilters.__annotations__.keys():
