@@ -1,8 +1,7 @@
-"""Runs as lines of text, to be kept in a file or handed to another program.
+"""Runs as lines of JSON, for files and other programs.
 
-One run is one line of JSON, `{"run": {…}, "steps": […]}`, in the wire form of the state
-objects and with the steps in their order. It is JSON Lines (https://jsonlines.org): UTF-8,
-a line feed after each line.
+A run is one line, `{"run": {…}, "steps": […]}`, with the wire form of the run and of its steps
+in order. The format is JSON Lines (https://jsonlines.org): UTF-8, a line feed after each line.
 """
 
 from __future__ import annotations
@@ -16,22 +15,22 @@ from .store import RunSnapshot
 
 __all__ = ["from_line", "to_line"]
 
-_LONGEST = 100
-"""Of the name of a field that there is not."""
+_MAX_FIELD_LENGTH = 100
+"""Maximum length of a field's name in an error; unknown fields may have any name."""
 
 
 def to_line(snapshot: RunSnapshot) -> str:
-    """Give the line of a run, without the line feed."""
+    """Return the line of a run, without the line feed."""
     steps = ",".join(step.model_dump_json() for step in snapshot.steps)
     return f'{{"run":{snapshot.run.model_dump_json()},"steps":[{steps}]}}'
 
 
 def from_line(line: str | bytes) -> RunSnapshot:
-    """Give the run of a line.
+    """Return the run of a line.
 
     Raises:
-        InvalidStateError: it is no such line; the message names the field that is wrong and
-            holds no value.
+        InvalidStateError: the line is malformed. The message names the field and contains no
+            value.
     """
     try:
         members = json_codec.decode(line if isinstance(line, str) else line.decode())
@@ -44,18 +43,18 @@ def from_line(line: str | bytes) -> RunSnapshot:
         or members.keys() != {"run", "steps"}
         or not isinstance(members["steps"], list)
     ):
-        raise InvalidStateError('must be {"run": {…}, "steps": […]} and nothing else')
-    where = "run"
+        raise InvalidStateError('must be {"run": {…}, "steps": […]} without other members')
+    location = "run"
     try:
         run = WorkflowExecutionState.model_validate(members["run"])
         steps = []
         for index, fields in enumerate(members["steps"]):
-            where = f"steps[{index}]"
+            location = f"steps[{index}]"
             steps.append(WorkflowStepState.model_validate(fields))
     except ValidationError as error:
-        fault, *_ = error.errors(include_input=False, include_url=False)
-        field = ".".join(map(str, (where, *fault["loc"])))[:_LONGEST]
-        raise InvalidStateError(f"{field}: {fault['msg']}") from error
+        details, *_ = error.errors(include_input=False, include_url=False)
+        field = ".".join(map(str, (location, *details["loc"])))[:_MAX_FIELD_LENGTH]
+        raise InvalidStateError(f"{field}: {details['msg']}") from error
     if len({step.step_id for step in steps}) < len(steps):
-        raise InvalidStateError("steps: a step_id stands twice")
+        raise InvalidStateError("steps: duplicate step_id")
     return RunSnapshot(run, steps)

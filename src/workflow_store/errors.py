@@ -1,18 +1,18 @@
-"""Everything that can go wrong, as one tree.
+"""The errors of this package, as one tree.
 
-* `WorkflowStoreError`: the root; raised itself where no branch below fits, such as a
-  damaged file, a full disk or a missing right
+* `WorkflowStoreError`: the root. Raised itself for anything that the database rejected and that
+  no branch covers, such as a corrupt file, a full disk or a missing privilege
 
   * `InvalidStateError`, also a `ValueError`: a value breaks a rule; nothing was written
-  * `RunNotFoundError`, also a `LookupError`: a write names a run that is not there
-  * `ClaimLostError`: the claim on a run is no longer the caller's; nothing was written
-  * `SchemaMismatchError`: the database is at another revision than this version needs
-  * `StoreUnavailableError`: the database cannot be reached, stays locked, or timed out
+  * `RunNotFoundError`, also a `LookupError`: a write names a run that does not exist
+  * `ClaimLostError`: the caller no longer holds the claim on a run; nothing was written
+  * `SchemaMismatchError`: the database is not at the revision that this version requires
+  * `StoreUnavailableError`: the database cannot be reached, stays locked or timed out
   * `StoreClosedError`: the store is not open
 
-An error of the database's driver, of SQLAlchemy or of Alembic never leaves the package;
-it is the `__cause__` of one of these. A message says what happened, to what, and what to
-do. It never holds a password, a payload or a context value. All of them can be pickled.
+An exception of a database driver, SQLAlchemy or Alembic never leaves the package; it is the
+`__cause__` of one of these. A message says what happened, to what, and what to do. It never
+contains a password, a payload or a context value. All errors can be pickled.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ __all__ = [
 
 
 class WorkflowStoreError(Exception):
-    """The root of every error of this package."""
+    """The base class of all errors of this package."""
 
 
 class InvalidStateError(WorkflowStoreError, ValueError):
-    """A value breaks the rules of the contract; nothing was written.
+    """A value breaks the rules of the contract. Nothing was written.
 
-    The message names the field and, inside a JSON value, the path of what is wrong.
+    The message names the field and, inside a JSON value, the path.
     """
 
 
 class RunNotFoundError(WorkflowStoreError, LookupError):
-    """A write names a run that is not there: never created, or deleted since.
+    """A write names a run that does not exist. Nothing was written.
 
     Attributes:
         run_task_id: the id that was not found.
@@ -52,15 +52,16 @@ class RunNotFoundError(WorkflowStoreError, LookupError):
 
     def __str__(self) -> str:
         return (
-            f"There is no run {self.run_task_id!r}: it was never created, or it was deleted. "
+            f"Run {self.run_task_id!r} does not exist: it was never created, or it was deleted. "
             "Nothing was written."
         )
 
 
 class ClaimLostError(WorkflowStoreError):
-    """A claim was taken over, claimed anew, released, or deleted with its run.
+    """The run was claimed again, released or deleted. Nothing was written.
 
-    Whoever gets this no longer drives the run, and should stop: nothing was written.
+    The caller no longer holds the claim and must stop driving the run. In an
+    `asyncio.TaskGroup` the error arrives inside an `ExceptionGroup`: catch it with `except*`.
 
     Attributes:
         run_task_id: the run that was claimed.
@@ -75,20 +76,20 @@ class ClaimLostError(WorkflowStoreError):
     def __str__(self) -> str:
         return (
             f"The claim {self.token} on run {self.run_task_id!r} is lost: the run was claimed "
-            "again, released or deleted. Nothing was written; stop driving the run, or claim "
-            "it anew and load it."
+            "again, released or deleted. Nothing was written. Stop driving the run, or claim and "
+            "load it again."
         )
 
 
 class SchemaMismatchError(WorkflowStoreError):
-    """The database is not at the revision that this version of the package needs.
+    """The database is not at the revision that this version of the package requires.
 
-    The message gives the command that mends it, and says so where the database is newer
-    than the package.
+    The message contains the command that fixes it, or says that the database is newer than the
+    package.
 
     Attributes:
-        found: the revision of the database; None where it has none.
-        expected: the revision that this version needs.
+        found: the revision of the database, or None if it has none.
+        expected: the required revision.
     """
 
     def __init__(
@@ -102,8 +103,8 @@ class SchemaMismatchError(WorkflowStoreError):
 class StoreUnavailableError(WorkflowStoreError):
     """The database cannot be reached, stays locked, or timed out, after bounded retries.
 
-    A write that ends so was applied whole or not at all; which of the two is not known.
-    Every method may be called again: repeating a call leaves the same state.
+    A write was applied completely or not at all, and which of the two is unknown. It is safe to
+    repeat: repeating a call leaves the same state.
     """
 
 

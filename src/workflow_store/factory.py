@@ -1,4 +1,4 @@
-"""From a URL to the store that keeps runs there."""
+"""`open_store`: from a URL to a store."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def open_store(
     migrate: bool | None = None,
     **options: Unpack[EngineOptions],
 ) -> ResumableWorkflowStore:
-    """Give the store for a URL, to be opened with `async with` or `await store.open()`.
+    """Return the store for a URL, to be opened with `async with` or `await store.open()`.
 
     * `memory://`: `InMemoryWorkflowStore`
     * `sqlite:///file.db`, `sqlite:////absolute/file.db`, and `sqlite://` for a database in
@@ -28,20 +28,21 @@ def open_store(
     * `postgresql://user:password@host/database`, `postgres://…`: `SqlWorkflowStore` on
       PostgreSQL
 
-    The driver may be named: `sqlite+aiosqlite`, `postgresql+asyncpg`. Moving from one
-    database to another is a change of URL: what the other one does not know has no effect.
+    The drivers may be named: `sqlite+aiosqlite`, `postgresql+asyncpg`. Only the URL changes
+    when moving to another database: arguments that it does not support have no effect.
 
     Args:
-        url: the database; by default the environment's `WORKFLOW_STORE_URL`, else
-            `sqlite:///workflow_store.db`.
-        schema: the PostgreSQL schema of the tables; by default `WORKFLOW_STORE_SCHEMA`.
-        migrate: whether opening brings the database to the newest revision; by default it
-            does on SQLite and only checks on PostgreSQL.
+        url: the URL of the database. By default the environment variable
+            `WORKFLOW_STORE_URL`, or else `sqlite:///workflow_store.db`.
+        schema: the PostgreSQL schema of the tables. By default the environment variable
+            `WORKFLOW_STORE_SCHEMA`.
+        migrate: whether `open` upgrades the database to the newest revision, or only checks
+            its revision. By default it upgrades SQLite and checks PostgreSQL.
         options: see `EngineOptions`.
 
     Raises:
-        ValueError: the URL names nothing that is supported; the message lists what is. Or
-            an option is unknown or out of range.
+        ValueError: the URL is malformed or not supported, and the message lists the supported
+            ones; or an option is unknown or out of range.
     """
     url = default_url() if url is None else url
     if url == "memory://":

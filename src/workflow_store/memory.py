@@ -1,4 +1,4 @@
-"""A store in the memory of the process: the twin that answers like the others."""
+"""The in-memory store, which behaves like the SQL stores."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from typing import NamedTuple, Unpack
 
 from . import json_codec
 from .errors import ClaimLostError, RunNotFoundError, StoreClosedError
-from .pagination import PageRequest, Position
+from .pagination import PageRequest, Position, RunFilters
 from .state import JsonValue, RunSummary, TaskStatus, WorkflowExecutionState, WorkflowStepState
 from .store import ResumableWorkflowStore, RunClaim, RunPage, RunSnapshot, StoreView, WaitingStep
 from .validation import (
@@ -34,12 +34,12 @@ _PLAIN = tuple(set(WorkflowExecutionState.model_fields).difference(_JSON))
 
 
 class _Step(NamedTuple):
-    """A step as its wire form, beside what is asked of it without reading that.
+    """A step in its wire form, with the fields that are searched.
 
-    `number` is its place among all steps of the store, by their first insertion.
+    `seq` numbers all steps of the store by their first insertion.
     """
 
-    number: int
+    seq: int
     text: str
     status: TaskStatus
     wait_task_id: str | None
@@ -50,7 +50,7 @@ class _Step(NamedTuple):
 
 @dataclass
 class _Run:
-    """A run, its JSON values as text, and what belongs to it."""
+    """A run, with its JSON values as text, its steps and its claim."""
 
     summary: RunSummary
     values: dict[str, str]
@@ -62,40 +62,40 @@ class _Run:
         values = {name: json_codec.decode_stored(text) for name, text in self.values.items()}
         return WorkflowExecutionState(**plain, **values)
 
-    def counted(self) -> RunSummary:
+    def summary_with_counts(self) -> RunSummary:
         counts = Counter(step.status for step in self.steps.values())
         return self.summary.model_copy(update={"step_counts": counts})
 
     @property
-    def place(self) -> Position:
+    def position(self) -> Position:
         return self.summary.created_at, self.summary.run_task_id
 
     @property
     def has_ended(self) -> bool:
         return all(step.status.is_terminal for step in self.steps.values())
 
-    def is_asked_for(self, listing: PageRequest) -> bool:
+    def matches(self, request: PageRequest) -> bool:
         created_at = self.summary.created_at
         return (
-            (listing.after is None or self.place < listing.after)
-            and (listing.created_after is None or created_at > listing.created_after)
-            and (listing.created_before is None or created_at < listing.created_before)
+            (request.after is None or self.position < request.after)
+            and (request.created_after is None or created_at > request.created_after)
+            and (request.created_before is None or created_at < request.created_before)
             and all(
-                getattr(self.summary, name) == value for name, value in listing.identifiers.items()
+                getattr(self.summary, name) == value for name, value in request.identifiers.items()
             )
             and (
-                listing.step_status is None
-                or any(step.status is listing.step_status for step in self.steps.values())
+                request.step_status is None
+                or any(step.status is request.step_status for step in self.steps.values())
             )
         )
 
 
 @dataclass
 class _Contents:
-    """What a store and the views of it have in common. The counters never go back."""
+    """The contents shared by a store and its views. The counters are never reset."""
 
     runs: dict[str, _Run] = field(default_factory=dict)
-    step_numbers: Iterator[int] = field(default_factory=itertools.count)
+    step_seqs: Iterator[int] = field(default_factory=itertools.count)
     tokens: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     is_open: bool = False
 
@@ -103,15 +103,15 @@ class _Contents:
 class InMemoryWorkflowStore(ResumableWorkflowStore):
     """Keeps runs in process memory: for tests, and for runs that may be lost.
 
-    It is empty when it is opened and when it was closed. JSON values are kept as text, so
-    that the store and its callers never share an object. No method waits for anything,
-    which makes each of them atomic. Leases go by the clock of the process.
+    The store is empty when it is opened, and closing it discards all runs. JSON values are kept
+    as text, so the store and its callers never share an object. No method awaits anything,
+    which makes every call atomic. Leases use the clock of the process.
     """
 
     def __init__(self) -> None:
         self._contents = _Contents()
 
-    # -- life ---------------------------------------------------------------------------
+    # -- open and close ---------------------------------------------------------------
 
     async def open(self) -> None:
         self._contents.is_open = True
@@ -120,7 +120,7 @@ class InMemoryWorkflowStore(ResumableWorkflowStore):
         self._contents.is_open = False
         self._contents.runs.clear()
 
-    # -- runs ---------------------------------------------------------------------------
+    # -- runs -------------------------------------------------------------------------
 
     async def create_run(self, state: WorkflowExecutionState) -> None:
         self._check_open()
@@ -128,11 +128,11 @@ class InMemoryWorkflowStore(ResumableWorkflowStore):
         summary = RunSummary(**{name: getattr(run, name) for name in _PLAIN})
         values = {name: json_codec.encode_stored(getattr(run, name), field=name) for name in _JSON}
         self._check_fence()
-        found = self._contents.runs.get(run.run_task_id)
-        if found is None:
+        existing = self._contents.runs.get(run.run_task_id)
+        if existing is None:
             self._contents.runs[run.run_task_id] = _Run(summary, values)
         else:
-            found.summary, found.values = summary, values
+            existing.summary, existing.values = summary, values
 
     async def get_run(self, run_task_id: str) -> WorkflowExecutionState | None:
         run = self._look_up(run_task_id)
@@ -151,7 +151,7 @@ class InMemoryWorkflowStore(ResumableWorkflowStore):
         self._check_fence()
         self._contents.runs.pop(run_task_id, None)
 
-    # -- steps --------------------------------------------------------------------------
+    # -- steps ------------------------------------------------------------------------
 
     async def upsert_step(self, run_task_id: str, step: WorkflowStepState) -> None:
         self._check_open()
@@ -171,7 +171,7 @@ class InMemoryWorkflowStore(ResumableWorkflowStore):
         run = self._look_up(run_task_id)
         return [] if run is None else [step.state() for step in run.steps.values()]
 
-    # -- resume -------------------------------------------------------------------------
+    # -- resume -----------------------------------------------------------------------
 
     async def load_run(self, run_task_id: str) -> RunSnapshot | None:
         run = self._look_up(run_task_id)
@@ -191,40 +191,18 @@ class InMemoryWorkflowStore(ResumableWorkflowStore):
         self._put_step(run, step, step_text)
         self._put_context(run, context_text)
 
-    # -- look ---------------------------------------------------------------------------
+    # -- list and find ----------------------------------------------------------------
 
-    async def list_runs(
-        self,
-        *,
-        agent_id: str | None = None,
-        thread_id: str | None = None,
-        user_id: str | None = None,
-        workspace_id: str | None = None,
-        step_status: TaskStatus | None = None,
-        created_after: datetime | None = None,
-        created_before: datetime | None = None,
-        limit: int = 50,
-        cursor: str | None = None,
-    ) -> RunPage:
+    async def list_runs(self, **filters: Unpack[RunFilters]) -> RunPage:
         self._check_open()
-        listing = PageRequest.checked(
-            agent_id=agent_id,
-            thread_id=thread_id,
-            user_id=user_id,
-            workspace_id=workspace_id,
-            step_status=step_status,
-            created_after=created_after,
-            created_before=created_before,
-            limit=limit,
-            cursor=cursor,
-        )
-        asked_for = (run for run in self._contents.runs.values() if run.is_asked_for(listing))
-        # One more than the page has tells whether there is a next one.
-        newest = heapq.nlargest(listing.limit + 1, asked_for, key=lambda run: run.place)
-        page = newest[: listing.limit]
+        request = PageRequest.validate(**filters)
+        runs = (run for run in self._contents.runs.values() if run.matches(request))
+        # One more than the page has: if it exists, there is a next page.
+        newest = heapq.nlargest(request.limit + 1, runs, key=lambda run: run.position)
+        page = newest[: request.limit]
         return RunPage(
-            [run.counted() for run in page],
-            listing.cursor(page[-1].place) if len(newest) > listing.limit else None,
+            [run.summary_with_counts() for run in page],
+            request.cursor(page[-1].position) if len(newest) > request.limit else None,
         )
 
     async def find_waiting_step(self, wait_task_id: str) -> WaitingStep | None:
@@ -241,7 +219,7 @@ class InMemoryWorkflowStore(ResumableWorkflowStore):
         last, run_task_id = max(waiting)
         return WaitingStep(run_task_id, last.state())
 
-    # -- clean up -----------------------------------------------------------------------
+    # -- delete old runs --------------------------------------------------------------
 
     async def purge_runs(
         self, *, created_before: datetime, only_terminal: bool = True, batch_size: int = 500
@@ -249,16 +227,16 @@ class InMemoryWorkflowStore(ResumableWorkflowStore):
         self._check_open()
         created_before = validated_time(created_before, name="created_before")
         validated_number(batch_size, name="batch_size", most=MAX_BATCH)
-        old = [
+        old_ids = [
             run_task_id
             for run_task_id, run in self._contents.runs.items()
             if run.summary.created_at < created_before and (run.has_ended or not only_terminal)
         ]
-        for run_task_id in old:
+        for run_task_id in old_ids:
             del self._contents.runs[run_task_id]
-        return len(old)
+        return len(old_ids)
 
-    # -- share --------------------------------------------------------------------------
+    # -- claims -----------------------------------------------------------------------
 
     async def claim_run(
         self, run_task_id: str, *, owner: str, lease_s: float = 30.0
@@ -271,7 +249,7 @@ class InMemoryWorkflowStore(ResumableWorkflowStore):
         now = datetime.now(UTC)
         if run.claim is not None and run.claim.owner != owner and run.claim.expires_at > now:
             return None
-        return self._give(run, owner, lease_s, now)
+        return self._claim(run, owner, lease_s, now)
 
     async def claim_abandoned_runs(
         self, *, owner: str, lease_s: float = 30.0, limit: int = 10
@@ -281,12 +259,13 @@ class InMemoryWorkflowStore(ResumableWorkflowStore):
         lease_s = validated_lease(lease_s)
         limit = validated_number(limit, name="limit", most=MAX_LIMIT)
         now = datetime.now(UTC)
-        lapsed = [
+        expired = [
             (run.claim.expires_at, run.claim.token, run)
             for run in self._contents.runs.values()
             if run.claim is not None and run.claim.expires_at <= now
         ]
-        return [self._give(run, owner, lease_s, now) for *_, run in heapq.nsmallest(limit, lapsed)]
+        oldest = heapq.nsmallest(limit, expired)
+        return [self._claim(run, owner, lease_s, now) for *_, run in oldest]
 
     async def renew_claim(self, claim: RunClaim) -> RunClaim:
         self._check_open()
@@ -294,7 +273,7 @@ class InMemoryWorkflowStore(ResumableWorkflowStore):
         run = self._claimed(claim)
         if run is None:
             raise ClaimLostError(claim.run_task_id, claim.token)
-        run.claim = claim._replace(expires_at=_lapse(datetime.now(UTC), claim.lease_s))
+        run.claim = claim._replace(expires_at=_expiry(datetime.now(UTC), claim.lease_s))
         return run.claim
 
     async def release_claim(self, claim: RunClaim) -> None:
@@ -306,14 +285,14 @@ class InMemoryWorkflowStore(ResumableWorkflowStore):
     def fenced(self, claim: RunClaim) -> ResumableWorkflowStore:
         return _FencedView(self._contents, validated_claim(claim))
 
-    # -- what these are made of ---------------------------------------------------------
+    # -- shared by the methods --------------------------------------------------------
 
     def _check_open(self) -> None:
         if not self._contents.is_open:
             raise StoreClosedError
 
     def _check_fence(self) -> None:
-        """Refuse a write. Every one comes here, when its arguments are known to be good."""
+        """Raise `ClaimLostError` in a fenced view. Called by every write after validation."""
 
     def _look_up(self, run_task_id: str) -> _Run | None:
         self._check_open()
@@ -330,43 +309,38 @@ class InMemoryWorkflowStore(ResumableWorkflowStore):
         return self._existing(run_task_id)
 
     def _put_step(self, run: _Run, step: WorkflowStepState, text: str) -> None:
-        old = run.steps.get(step.step_id)
-        number = next(self._contents.step_numbers) if old is None else old.number
-        # A key that a dict has already keeps its place.
-        run.steps[step.step_id] = _Step(number, text, step.status, step.wait_task_id)
+        existing = run.steps.get(step.step_id)
+        seq = next(self._contents.step_seqs) if existing is None else existing.seq
+        # Replacing the value of a key keeps its position in the dict.
+        run.steps[step.step_id] = _Step(seq, text, step.status, step.wait_task_id)
 
     def _put_context(self, run: _Run, text: str) -> None:
         run.values["context"] = text
         run.summary.updated_at = datetime.now(UTC)
 
     def _claimed(self, claim: RunClaim) -> _Run | None:
-        """Give the run of a claim, None where the claim is lost."""
+        """Return the run of a claim, or None if the claim is lost."""
         run = self._contents.runs.get(claim.run_task_id)
-        held = run is not None and run.claim is not None and run.claim.token == claim.token
-        return run if held else None
+        holds = run is not None and run.claim is not None and run.claim.token == claim.token
+        return run if holds else None
 
-    def _give(self, run: _Run, owner: str, lease_s: float, now: datetime) -> RunClaim:
-        run.claim = RunClaim(
-            run.summary.run_task_id,
-            owner,
-            next(self._contents.tokens),
-            lease_s,
-            _lapse(now, lease_s),
-        )
+    def _claim(self, run: _Run, owner: str, lease_s: float, now: datetime) -> RunClaim:
+        token, expires_at = next(self._contents.tokens), _expiry(now, lease_s)
+        run.claim = RunClaim(run.summary.run_task_id, owner, token, lease_s, expires_at)
         return run.claim
 
 
 class _FencedView(StoreView, InMemoryWorkflowStore):
-    """The same store, whose writes need a claim."""
+    """A view of a store whose writes require a claim."""
 
     def __init__(self, contents: _Contents, claim: RunClaim) -> None:
         self._contents = contents
-        self._claim = claim
+        self._fence = claim
 
     def _check_fence(self) -> None:
-        if self._claimed(self._claim) is None:
-            raise ClaimLostError(self._claim.run_task_id, self._claim.token)
+        if self._claimed(self._fence) is None:
+            raise ClaimLostError(self._fence.run_task_id, self._fence.token)
 
 
-def _lapse(now: datetime, lease_s: float) -> datetime:
+def _expiry(now: datetime, lease_s: float) -> datetime:
     return now + timedelta(seconds=lease_s)

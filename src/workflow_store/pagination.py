@@ -1,7 +1,7 @@
-"""PageRequest runs page by page: what is asked for, and where a page ends.
+"""Filters and cursors of `list_runs`.
 
-A cursor is opaque to callers: Base64 of JSON with the age and the id of the last run of a
-page, and a digest of the filters, with which a cursor of other filters is refused.
+A cursor is opaque to callers. It is Base64 of JSON with the creation time and the id of the last
+run of a page, and a digest of the filters, so that a cursor is rejected with other filters.
 """
 
 from __future__ import annotations
@@ -10,36 +10,48 @@ import base64
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from .errors import InvalidStateError
 from .state import TaskStatus
 from .validation import MAX_LIMIT, validated_identifier, validated_number, validated_time
 
-__all__ = ["IDENTIFIERS", "PageRequest", "Position"]
-
-IDENTIFIERS = ("agent_id", "thread_id", "user_id", "workspace_id")
-"""The fields of a run by which a listing can be filtered, each by one exact value."""
+__all__ = ["PageRequest", "Position", "RunFilters"]
 
 _VERSION = 1
+_IDENTIFIERS = ("agent_id", "thread_id", "user_id", "workspace_id")
 
 Position = tuple[datetime, str]
-"""Where a run stands in a listing: when it was created, and its id."""
+"""The position of a run in a listing: its creation time and its id."""
+
+
+class RunFilters(TypedDict, total=False):
+    """The arguments of `ResumableWorkflowStore.list_runs`, which documents them."""
+
+    agent_id: str | None
+    thread_id: str | None
+    user_id: str | None
+    workspace_id: str | None
+    step_status: TaskStatus | None
+    created_after: datetime | None
+    created_before: datetime | None
+    limit: int
+    cursor: str | None
 
 
 @dataclass(frozen=True)
 class PageRequest:
-    """A checked request for a page.
+    """The validated arguments of `list_runs`.
 
     Attributes:
-        identifiers: the values of `IDENTIFIERS` that are asked for.
-        step_status: at least one step must be in it.
-        created_after: the run must be younger than this.
-        created_before: the run must be older than this.
-        limit: how many runs a page has at most.
-        after: the last run of the page before.
+        identifiers: the identifiers that a run must have, by the names of their fields.
+        step_status: the status that at least one step must have.
+        created_after: the run must have been created later.
+        created_before: the run must have been created earlier.
+        limit: the maximum number of runs on the page.
+        after: the position of the last run of the previous page.
     """
 
     identifiers: Mapping[str, str]
@@ -50,48 +62,32 @@ class PageRequest:
     after: Position | None
 
     @classmethod
-    def checked(
-        cls,
-        *,
-        step_status: Any,
-        created_after: Any,
-        created_before: Any,
-        limit: Any,
-        cursor: Any,
-        **identifiers: Any,
-    ) -> PageRequest:
-        """Check the arguments of `list_runs`.
+    def validate(cls, **filters: Unpack[RunFilters]) -> PageRequest:
+        """Validate the arguments of `list_runs`.
 
         Raises:
-            InvalidStateError: one of them breaks the rules.
+            InvalidStateError: an argument breaks the rules.
         """
-        given = {
-            name: validated_identifier(value, name=name)
-            for name, value in identifiers.items()
-            if value is not None
-        }
-        listing = cls(
-            identifiers=given,
-            step_status=None if step_status is None else _status(step_status),
-            created_after=(
-                None
-                if created_after is None
-                else validated_time(created_after, name="created_after")
-            ),
-            created_before=(
-                None
-                if created_before is None
-                else validated_time(created_before, name="created_before")
-            ),
-            limit=validated_number(limit, name="limit", most=MAX_LIMIT),
+        values: dict[str, Any] = {**filters}
+        if unknown := values.keys() - RunFilters.__annotations__.keys():
+            raise TypeError(f"list_runs() got an unexpected keyword argument {min(unknown)!r}")
+        request = cls(
+            identifiers={
+                name: validated_identifier(values[name], name=name)
+                for name in _IDENTIFIERS
+                if values.get(name) is not None
+            },
+            step_status=_status(values.get("step_status")),
+            created_after=_time(values.get("created_after"), name="created_after"),
+            created_before=_time(values.get("created_before"), name="created_before"),
+            limit=validated_number(values.get("limit", 50), name="limit", most=MAX_LIMIT),
             after=None,
         )
-        if cursor is None:
-            return listing
-        return cls(**{**vars(listing), "after": listing._read_cursor(cursor)})
+        cursor = values.get("cursor")
+        return request if cursor is None else replace(request, after=request._read_cursor(cursor))
 
     def cursor(self, last: Position) -> str:
-        """Give the cursor of the page that begins after a run."""
+        """Return the cursor of the page after a run."""
         created_at, run_task_id = last
         parts = [_VERSION, self._digest(), created_at.isoformat(), run_task_id]
         text = json.dumps(parts, ensure_ascii=True, separators=(",", ":"))
@@ -103,18 +99,21 @@ class PageRequest:
                 cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True
             )
             version, digest, created_at, run_task_id = json.loads(text)
-            place = (datetime.fromisoformat(created_at), validated_identifier(run_task_id, name=""))
-            if version != _VERSION or place[0].tzinfo is not UTC:
-                raise ValueError  # noqa: TRY301 - as all else that is no cursor
+            position = (
+                datetime.fromisoformat(created_at),
+                validated_identifier(run_task_id, name="run_task_id"),
+            )
+            if version != _VERSION or position[0].tzinfo is not UTC:
+                raise ValueError  # noqa: TRY301 - as any other invalid cursor
         except (TypeError, ValueError, RecursionError):
             raise InvalidStateError(
-                "cursor: is not one that `list_runs` gave; begin again without a cursor"
+                "cursor: not a cursor of `list_runs`; start again without a cursor"
             ) from None
         if digest != self._digest():
             raise InvalidStateError(
-                "cursor: was given for other filters; use it with those, or begin again without"
+                "cursor: belongs to other filters; repeat those, or start again without a cursor"
             )
-        return place
+        return position
 
     def _digest(self) -> str:
         filters = [
@@ -126,8 +125,12 @@ class PageRequest:
         return hashlib.sha256(json.dumps(filters).encode()).hexdigest()[:16]
 
 
-def _status(value: Any) -> TaskStatus:
+def _status(value: Any) -> TaskStatus | None:
     try:
-        return TaskStatus(value)
+        return None if value is None else TaskStatus(value)
     except ValueError:
         raise InvalidStateError(f"step_status: must be one of {', '.join(TaskStatus)}") from None
+
+
+def _time(value: Any, *, name: str) -> datetime | None:
+    return None if value is None else validated_time(value, name=name)

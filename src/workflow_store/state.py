@@ -1,8 +1,8 @@
-"""The state objects: what a store keeps of a run and of its steps.
+"""The state of runs and steps, and its wire form.
 
-Their wire form, the JSON that `model_dump_json()` gives and `model_validate_json()` takes,
-is the one that the Rust crate `distri-workflow` reads and writes: snake_case names, times
-in RFC 3339 with `Z`, optional fields left out where they are None.
+The wire form is the JSON that `model_dump_json()` returns and `model_validate_json()` accepts:
+snake_case names, RFC 3339 times with `Z`, and no optional fields that are None. The Rust crate
+`distri-workflow` reads and writes the same form.
 """
 
 from __future__ import annotations
@@ -46,16 +46,16 @@ __all__ = [
 JsonValue: TypeAlias = Any
 """None, a bool, an int, a finite float, a string, or lists and string-keyed dicts of these.
 
-`Any` to a type checker, because a precise recursive type would refuse a caller's
-`dict[str, int]`: mutable containers are invariant. What it holds is checked by every write.
+`Any` to type checkers, because a precise recursive type would reject a caller's
+`dict[str, int]`: mutable containers are invariant. Every write validates the value.
 """
 
 MAX_IDENTIFIER_BYTES = 1024
-"""Two of them, the key of a step, fit into one index entry of PostgreSQL (2,704 bytes)."""
+"""Two of them, the key of a step, fit into an index entry of PostgreSQL, at most 2,704 bytes."""
 
 
 class TaskStatus(StrEnum):
-    """How far a step got."""
+    """The status of a step."""
 
     PENDING = "pending"
     RUNNING = "running"
@@ -78,41 +78,42 @@ TERMINAL = (TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELED)
 
 
 def valid_identifier(value: str) -> str:
-    """Give a string that is an identifier, as a plain `str`.
+    """Return an identifier as a plain `str`.
 
     Raises:
-        ValueError: it breaks the rules.
+        ValueError: the value breaks the rules for identifiers.
     """
     try:
         size = len(value.encode())
     except UnicodeEncodeError:
-        raise ValueError("an identifier must not hold surrogates") from None
+        raise ValueError("an identifier must not contain surrogates") from None
     if not 0 < size <= MAX_IDENTIFIER_BYTES:
         raise ValueError(
-            f"an identifier has 1 to {MAX_IDENTIFIER_BYTES} bytes in UTF-8, not {size}"
+            f"an identifier must be 1 to {MAX_IDENTIFIER_BYTES:,} bytes of UTF-8, not {size:,}"
         )
     if "\0" in value:
-        raise ValueError("an identifier must not hold NUL")
+        raise ValueError("an identifier must not contain NUL")
     return str.__str__(value)
 
 
 def _error_text(value: str) -> str:
     if json_codec.has_surrogate_pair(value):
-        raise ValueError("a high and a low surrogate stand side by side, which JSON cannot keep")
+        raise ValueError("must not contain a high surrogate directly before a low one")
     return str.__str__(value)
 
 
-# RFC 3339, section 5.6. datetime.fromisoformat takes more than that (week dates, no offset).
+# https://www.rfc-editor.org/rfc/rfc3339#section-5.6
+# datetime.fromisoformat() also accepts week dates and times without an offset.
 _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 
 
 def _datetime_or_rfc3339(value: Any) -> Any:
     if isinstance(value, str):
         if _RFC_3339.fullmatch(value) is None:
-            raise ValueError("a time is written as in RFC 3339, such as 2026-01-31T23:59:59Z")
-        return datetime.fromisoformat(value.upper())  # cuts nanoseconds to microseconds
+            raise ValueError("a time must be in RFC 3339 form, such as 2026-01-31T23:59:59Z")
+        return datetime.fromisoformat(value.upper())  # truncates nanoseconds
     if not isinstance(value, datetime):
-        raise ValueError("a time is an aware datetime or a string as in RFC 3339")  # noqa: TRY004 - pydantic collects ValueError
+        raise ValueError("a time must be an aware datetime or a string in RFC 3339 form")  # noqa: TRY004 - pydantic collects ValueError
     return value
 
 
@@ -122,8 +123,8 @@ def _to_utc(value: datetime) -> datetime:
     try:
         utc = value.astimezone(UTC)
     except OverflowError:
-        raise ValueError("UTC cannot hold this time: its year would be 0 or 10000") from None
-    # A subclass may carry more than a store can keep, such as nanoseconds.
+        raise ValueError("UTC cannot represent this time: its year would be 0 or 10000") from None
+    # A subclass may have more than a store can keep, such as nanoseconds.
     return datetime(
         utc.year, utc.month, utc.day, utc.hour, utc.minute, utc.second, utc.microsecond, UTC
     )  # fmt: skip
@@ -131,7 +132,7 @@ def _to_utc(value: datetime) -> datetime:
 
 def _json_object(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise ValueError("must be a JSON object, that is, a dict")  # noqa: TRY004 - as above
+        raise ValueError("must be a JSON object, a dict in Python")  # noqa: TRY004 - as above
     return value
 
 
@@ -143,13 +144,13 @@ Identifier = Annotated[StrictStr, AfterValidator(valid_identifier)]
 """A string of 1 to 1,024 bytes in UTF-8 without NUL and surrogates."""
 
 ErrorText = Annotated[StrictStr, AfterValidator(_error_text)]
-"""Any string but one with a high and a low surrogate side by side."""
+"""Any string, except one with a high surrogate directly before a low one."""
 
 Time = Annotated[AwareDatetime, BeforeValidator(_datetime_or_rfc3339), AfterValidator(_to_utc)]
-"""An aware `datetime`, or text as in RFC 3339; kept in UTC, to the microsecond."""
+"""An aware `datetime` or RFC 3339 string, converted to UTC and truncated to microseconds."""
 
 JsonObject = Annotated[dict[str, Any], PlainValidator(_json_object)]
-"""A dict with strings as its keys and JSON values."""
+"""A dict with string keys and JSON values."""
 
 
 # -- models ----------------------------------------------------------------------------
@@ -158,24 +159,24 @@ JsonObject = Annotated[dict[str, Any], PlainValidator(_json_object)]
 class _State(BaseModel):
     model_config = ConfigDict(
         extra="forbid",  # a typo is an error, not a lost value
-        hide_input_in_errors=True,  # a payload must not reach a log
-        revalidate_instances="always",  # a write checks what was changed since construction
+        hide_input_in_errors=True,  # errors are logged, and payloads must not be
+        revalidate_instances="always",  # a JSON value may have been changed in place
         validate_assignment=True,
     )
 
-    _left_out_if_none: ClassVar[frozenset[str]] = frozenset()
+    _omitted_if_none: ClassVar[frozenset[str]] = frozenset()
     _times: ClassVar[frozenset[str]] = frozenset()
 
     def model_dump_json(self) -> str:  # type: ignore[override] # one wire form, so no options
-        """Give the wire form, on one line.
+        """Return the wire form, on one line.
 
         Raises:
-            InvalidStateError: a field holds what is not JSON.
+            InvalidStateError: a field is not JSON.
         """
         members = {}
         for name in type(self).model_fields:
             value = getattr(self, name)
-            if value is None and name in self._left_out_if_none:
+            if value is None and name in self._omitted_if_none:
                 continue
             if type(value) is TaskStatus:
                 value = value.value
@@ -188,10 +189,11 @@ class _State(BaseModel):
     def model_validate_json(  # type: ignore[override] # one wire form, so no options
         cls, json_data: str | bytes | bytearray
     ) -> Self:
-        """Make a state of its wire form.
+        """Return the state of a wire form.
 
         Raises:
-            pydantic.ValidationError: the text is not JSON, or not such a state.
+            pydantic.ValidationError: the text is not JSON, or a field breaks the rules, is
+                missing or is unknown.
         """
         try:
             text = json_data if isinstance(json_data, str) else json_data.decode()
@@ -207,42 +209,48 @@ class _State(BaseModel):
         return cls.model_validate(fields)
 
     @model_serializer(mode="wrap")
-    def _leave_out_none(
+    def _omit_none(
         self, handler: SerializerFunctionWrapHandler, info: SerializationInfo
     ) -> dict[str, Any]:
         fields: dict[str, Any] = handler(self)
         if info.mode == "json":
-            for name in self._left_out_if_none:
+            for name in self._omitted_if_none:
                 if name in fields and fields[name] is None:
                     del fields[name]
         return fields
 
 
 class WorkflowExecutionState(_State):
-    """One run: what was started, with which definition, input and shared context.
+    """A run: what was started, with which definition, input and shared context.
+
+    Identifiers are the application's own; a store only compares them. If an application has no
+    notion of one that is required, it uses a constant, such as `"default"`.
 
     Attributes:
-        run_task_id: the key of the run.
-        agent_id: the agent that the workflow belongs to.
-        thread_id: the conversation that it was started in.
-        user_id: the user that it was started for.
-        workspace_id: the workspace, where there are any.
-        entry_point: the step or flow at which the run began, where there is a choice.
-        definition: the workflow definition as it was when the run started.
-        input: what the run was started with.
-        context: the bag that its steps share.
-        created_at: when the run was created; comes back in UTC.
-        updated_at: when the run or its context was last written; comes back in UTC.
+        run_task_id: the key of the run, unique within the store: the id by which the application
+            knows the task that runs the workflow. Time-ordered ids, such as UUIDv7, are stored
+            most efficiently.
+        agent_id: the agent, service or pipeline that the workflow belongs to.
+        thread_id: the conversation, request or job from which the run was started. Several runs
+            may share it.
+        user_id: the user on whose behalf the run was started.
+        workspace_id: the workspace, team or tenant, if the application has any.
+        entry_point: the entry of the definition at which the run started, if it has several.
+        definition: the workflow definition, a snapshot taken when the run starts.
+        input: the input with which the run was started.
+        context: the value that its steps share.
+        created_at: the time at which the run was created.
+        updated_at: the time at which the run or its context was last written.
 
-    An identifier is a string of 1 to 1,024 bytes in UTF-8 without NUL and surrogates. A
-    `datetime` must be aware and is kept to the microsecond. JSON values are checked by the
-    write that stores them.
+    An identifier is a string of 1 to 1,024 bytes in UTF-8 without NUL and surrogates. A time is
+    an aware `datetime`; it is kept to the microsecond and returned in UTC. JSON values are
+    validated by the write that stores them.
 
     Raises:
         pydantic.ValidationError: a field breaks these rules or is unknown.
     """
 
-    _left_out_if_none: ClassVar[frozenset[str]] = frozenset({"workspace_id", "entry_point"})
+    _omitted_if_none: ClassVar[frozenset[str]] = frozenset({"workspace_id", "entry_point"})
     _times: ClassVar[frozenset[str]] = frozenset({"created_at", "updated_at"})
 
     run_task_id: Identifier
@@ -259,16 +267,17 @@ class WorkflowExecutionState(_State):
 
 
 class WorkflowStepState(_State):
-    """One step of a run, keyed by the run's id and its own.
+    """A step of a run, keyed by the id of the run and its own.
 
     Attributes:
-        step_id: the step's name in the definition.
-        status: how far the step got.
-        result: what it gave; JSON null is None.
-        error: why it failed: any string, NUL and lone surrogates included.
-        started_at: when it started; comes back in UTC.
-        completed_at: when it ended; comes back in UTC.
-        wait_task_id: the id by which an outside party resumes a step that waits.
+        step_id: the key of the step within its run, as a rule its id in the definition.
+        status: the status of the step.
+        result: the result of the step. JSON null is None.
+        error: why the step failed: any string, including NUL and lone surrogates.
+        started_at: the time at which the step started.
+        completed_at: the time at which the step ended.
+        wait_task_id: the id under which an outside party, such as a person who approves, answers
+            a waiting step; see `find_waiting_step`. Should be unique within the store.
 
     The rules are those of `WorkflowExecutionState`.
 
@@ -276,7 +285,7 @@ class WorkflowStepState(_State):
         pydantic.ValidationError: a field breaks these rules or is unknown.
     """
 
-    _left_out_if_none: ClassVar[frozenset[str]] = frozenset(
+    _omitted_if_none: ClassVar[frozenset[str]] = frozenset(
         {"result", "error", "started_at", "completed_at", "wait_task_id"}
     )
     _times: ClassVar[frozenset[str]] = frozenset({"started_at", "completed_at"})
@@ -291,14 +300,14 @@ class WorkflowStepState(_State):
 
 
 class RunSummary(_State):
-    """A run without its JSON values, as a listing gives it.
+    """A run as listed by `list_runs`, without its JSON values.
 
     Attributes:
-        run_task_id: the key of the run; this and what follows is as in the run.
-        step_counts: how many steps of the run are in each status; 0 for the others.
+        run_task_id: the key of the run. This and the following fields are those of the run.
+        step_counts: the number of steps by status, 0 for a status without steps.
     """
 
-    _left_out_if_none: ClassVar[frozenset[str]] = frozenset({"workspace_id", "entry_point"})
+    _omitted_if_none: ClassVar[frozenset[str]] = frozenset({"workspace_id", "entry_point"})
     _times: ClassVar[frozenset[str]] = frozenset({"created_at", "updated_at"})
 
     run_task_id: Identifier
@@ -312,7 +321,7 @@ class RunSummary(_State):
     step_counts: Counter[TaskStatus] = Field(default_factory=Counter)
 
 
-# -- what a store reads back -----------------------------------------------------------
+# -- states read back from a store -----------------------------------------------------
 
 _STEP_FIELDS = frozenset(WorkflowStepState.model_fields)
 _NO_PRIVATE = WorkflowStepState(step_id="any").__pydantic_private__
@@ -321,18 +330,18 @@ _set = object.__setattr__
 
 
 def trusted_step(fields: dict[str, Any]) -> WorkflowStepState:
-    """Make a step of all its fields, which were checked when they were stored.
+    """Return a step of fields that were validated when they were stored.
 
-    A third of what validation takes, and `model_construct` takes more than that; of a
-    resume of a thousand steps this is a fifth.
+    This takes a third of the time of validation, and less than `model_construct`, which matters
+    when a run of a thousand steps is loaded.
 
     Args:
-        fields: the fields by name; the dict becomes the step's own.
+        fields: all fields by name. The step takes over the dict.
     """
     step: WorkflowStepState = _new(WorkflowStepState)
     _set(step, "__dict__", fields)
-    # The slots of every pydantic model, as its `model_construct` sets them; versions differ in
-    # what a model without private attributes has in the last one.
+    # The slots that pydantic's `model_construct` sets. Its versions differ in the value of the
+    # last one for a model without private attributes.
     _set(step, "__pydantic_fields_set__", set(_STEP_FIELDS))
     _set(step, "__pydantic_extra__", None)
     _set(step, "__pydantic_private__", None if _NO_PRIVATE is None else {})

@@ -1,7 +1,6 @@
-"""The interface of a store. Its docstrings are the specification.
+"""The interface of a workflow store. Its docstrings are the specification.
 
-A store of your own subclasses `WorkflowStore` and can be certified with the tests in
-`workflow_store.testing`.
+Third-party stores subclass `WorkflowStore`; the tests in `workflow_store.testing` certify them.
 """
 
 from __future__ import annotations
@@ -25,11 +24,11 @@ __all__ = [
 
 
 class RunSnapshot(NamedTuple):
-    """A run and its steps as they were at one moment.
+    """A run and its steps, read as of one moment.
 
     Attributes:
         run: the run.
-        steps: its steps in the order in which they were first inserted.
+        steps: its steps, in the order of their first insertion.
     """
 
     run: WorkflowExecutionState
@@ -37,11 +36,11 @@ class RunSnapshot(NamedTuple):
 
 
 class RunPage(NamedTuple):
-    """A page of a listing.
+    """A page of `list_runs`.
 
     Attributes:
-        runs: the runs of the page, newest first.
-        next_cursor: what gives the next page; None on the last one.
+        runs: the runs, newest first.
+        next_cursor: the `cursor` of the next page, or None on the last page.
     """
 
     runs: list[RunSummary]
@@ -49,22 +48,28 @@ class RunPage(NamedTuple):
 
 
 class WaitingStep(NamedTuple):
-    """A step that waits, and the run that it belongs to."""
+    """A step that waits for an outside party.
+
+    Attributes:
+        run_task_id: the run of the step.
+        step: the step.
+    """
 
     run_task_id: str
     step: WorkflowStepState
 
 
 class RunClaim(NamedTuple):
-    """The right to drive a run.
+    """One owner's right to drive a run until its lease expires.
 
     Attributes:
         run_task_id: the run.
-        owner: who has the right: a process, a replica.
-        token: a number that grows with every claim, across deletion and re-creation of the
-            run too. Of two claims on a run, the one with the greater token is the later.
-        lease_s: for how many seconds the right was given, and is given by a renewal.
-        expires_at: until when it holds, in UTC, by the database's clock.
+        owner: the process or replica that holds the claim.
+        token: a number that grows with every claim of the run, also across its deletion and
+            re-creation. Of two claims, the one with the greater token is the later.
+        lease_s: the length of the lease in seconds, from the claim or its last renewal.
+        expires_at: the end of the lease, in UTC, by the clock of the database. Informational:
+            stores ignore it in the claims that they are passed.
     """
 
     run_task_id: str
@@ -75,58 +80,62 @@ class RunClaim(NamedTuple):
 
 
 class WorkflowStore(ABC):
-    """Keeps the state of workflow runs and of their steps.
+    """Keeps the state of workflow runs and their steps.
 
-    A store holds what was started and how far each step got. It never runs a step, never
+    A store keeps what was started and how far each step got. It never runs a step, never
     interprets a definition and never decides a run's status.
 
-    **Concurrency.** All methods may be called at once from many tasks, processes and hosts.
-    One store object belongs to one event loop.
+    A store is an async context manager: `async with store:` opens it, and closes it at the end
+    of the block.
 
-    **Atomicity.** A call is applied whole or not at all. Repeating a call leaves the same
+    **Concurrency.** All methods may be called concurrently from many tasks, processes and
+    hosts. A store object belongs to the event loop in which it was opened.
+
+    **Atomicity.** A call is applied completely or not at all. Repeating a call leaves the same
     state.
 
-    **Durability.** When a write returns, it survives `kill -9` of the process and, on a
-    database with its default settings, loss of power.
+    **Order.** Of two writes awaited one after the other, the first takes effect first. Two
+    concurrent writes take effect in some order, which is the same for every reader.
 
-    **Cancellation.** A cancelled call ends at once with `asyncio.CancelledError`; what it
-    had begun is completed or undone as a whole, and the store stays usable.
+    **Durability.** When a write returns, it survives `kill -9` of the process and, on SQLite and
+    PostgreSQL with default settings, loss of power. The in-memory store ends with its process.
 
-    **Isolation of values.** What is passed in and what is returned are the caller's own:
-    changing them later never changes the store, nor the other way round.
+    **Cancellation.** A cancelled call raises `asyncio.CancelledError` at once. A write that has
+    begun is completed or rolled back as a whole, and the store remains usable.
 
-    **Lossless values.** JSON values come back equal to what went in, in the same key order:
-    strings of any code points, integers of any size, every finite float bit for bit. A
-    tuple comes back as a list.
+    **Isolation.** The store never shares an object with its callers: changing an argument after
+    the call, or a returned object, does not change the store.
 
-    **Errors.** Every method raises, beside what it names itself:
+    **Lossless values.** JSON values are returned equal to what was stored, in the same key order:
+    strings of any code points, integers of any size, every finite float bit for bit. A tuple is
+    returned as a list.
 
-    * `InvalidStateError`: an argument breaks the rules; nothing was written
-    * `StoreClosedError`: the store is not open
-    * `StoreUnavailableError`: the database cannot be reached, stays locked or timed out
-    * `SchemaMismatchError`: the database is not at the revision that is needed
-    * `WorkflowStoreError`: anything else that the database refused
+    **Errors.** In addition to the errors listed at a method, every method raises:
 
-    A store is an async context manager: `async with` opens and closes it.
+    * `InvalidStateError` if an argument breaks the rules; nothing was written
+    * `StoreClosedError` if the store is not open; nothing was written
+    * `StoreUnavailableError` if the database cannot be reached, stays locked or times out;
+      the outcome of a write is unknown
+    * `SchemaMismatchError` if the database is not at the required revision; nothing was written
+    * `WorkflowStoreError` for anything else that the database rejected; nothing was written
     """
 
-    # -- life ---------------------------------------------------------------------------
+    # -- open and close ---------------------------------------------------------------
 
     @abstractmethod
     async def open(self) -> None:
-        """Make the store ready. An open store stays as it is; a closed one opens again.
+        """Open the store. Does nothing if it is open; a closed store may be opened again.
 
         Raises:
             StoreUnavailableError: the database cannot be reached.
-            SchemaMismatchError: the database is not at the revision that is needed.
+            SchemaMismatchError: the database is not at the required revision.
         """
 
     @abstractmethod
     async def close(self) -> None:
-        """End what is under way and let go of all resources. Closing twice is no error.
+        """Complete the calls that are in progress, and release all resources.
 
-        Calls that were made before are completed first. A store in memory is empty once it
-        was closed.
+        Does nothing if the store is closed. The in-memory store discards its runs.
         """
 
     async def __aenter__(self) -> Self:
@@ -141,90 +150,99 @@ class WorkflowStore(ABC):
     ) -> None:
         await self.close()
 
-    # -- runs ---------------------------------------------------------------------------
+    # -- runs -------------------------------------------------------------------------
 
     @abstractmethod
     async def create_run(self, state: WorkflowExecutionState) -> None:
-        """Insert a run, or replace all its fields where it exists: create or resume.
+        """Insert a run, or replace all its fields if it exists: create or resume.
 
-        The steps of a run that exists stay as they are.
+        An existing run keeps its steps and its claim.
 
         Args:
-            state: the run; `created_at` and `updated_at` are stored as they are given.
+            state: the run. Its `created_at` and `updated_at` are stored as they are.
 
         Raises:
-            InvalidStateError: a field breaks the rules; the message names it and, inside a
-                JSON value, the path.
+            InvalidStateError: a field breaks the rules. The message names the field and, inside
+                a JSON value, the path.
         """
 
     @abstractmethod
     async def get_run(self, run_task_id: str) -> WorkflowExecutionState | None:
-        """Give the run, or None where there is none."""
+        """Return a run, or None if it does not exist."""
 
     @abstractmethod
     async def update_context(self, run_task_id: str, context: JsonValue) -> None:
-        """Replace the context of a run whole and set its `updated_at` to now.
+        """Replace the whole context of a run, and set its `updated_at` to the current time.
 
-        Nothing else of the run changes.
+        The other fields of the run do not change. The time is that of the calling process.
+
+        Args:
+            run_task_id: the run.
+            context: the new context.
 
         Raises:
             InvalidStateError: the context is not JSON.
-            RunNotFoundError: there is no such run.
+            RunNotFoundError: the run does not exist.
         """
 
     @abstractmethod
     async def delete_run(self, run_task_id: str) -> None:
-        """Drop a run and all its steps. A run that is not there is no error."""
+        """Delete a run, all its steps and its claim. Does nothing if the run does not exist."""
 
-    # -- steps --------------------------------------------------------------------------
+    # -- steps ------------------------------------------------------------------------
 
     @abstractmethod
     async def upsert_step(self, run_task_id: str, step: WorkflowStepState) -> None:
-        """Insert a step at the end of its run, or replace all its fields where it exists.
+        """Insert a step at the end of its run, or replace all its fields if it exists.
 
-        A step that is replaced keeps its place. Two writes awaited one after the other are
-        inserted in that order; two made at once in some order, the same for every reader
-        from then on.
+        An existing step keeps its position. Since the run must exist, a late write never brings
+        a deleted run back.
+
+        Args:
+            run_task_id: the run.
+            step: the step.
 
         Raises:
-            InvalidStateError: a field breaks the rules.
-            RunNotFoundError: there is no such run, so that a late write never brings a
-                deleted run back.
+            InvalidStateError: a field breaks the rules. The message names the field and, inside
+                the result, the path.
+            RunNotFoundError: the run does not exist.
         """
 
     @abstractmethod
     async def get_step(self, run_task_id: str, step_id: str) -> WorkflowStepState | None:
-        """Give the step, or None where there is none."""
+        """Return a step, or None if it or its run does not exist."""
 
     @abstractmethod
     async def list_steps(self, run_task_id: str) -> list[WorkflowStepState]:
-        """Give all steps of a run in the order in which they were first inserted.
+        """Return all steps of a run in the order of their first insertion, as of one moment.
 
-        The list is of one moment. It is empty where there is no such run.
+        The list is empty if the run does not exist.
         """
 
 
 class ResumableWorkflowStore(WorkflowStore):
-    """What a runtime needs beyond the seven methods: to resume, to look, and to share runs.
+    """Extends `WorkflowStore` with what a runtime needs to resume, list and share runs.
 
-    What is said of a `WorkflowStore` holds here, too.
+    Everything stated at `WorkflowStore` applies here too.
 
-    **Claims.** A claim gives one owner the right to drive a run for a time, its lease, by the
-    clock of the database. An owner that lives renews its claims well before they lapse; the
-    claims of one that died lapse, and others take them over with `claim_abandoned_runs`. A
-    lease alone does not stop an owner that was paused, by a debugger or a busy machine, and
-    goes on after another one took over: its writes through `fenced` are refused, while what
-    it does outside of the store is its own to guard, for which the token serves.
+    **Claims.** A claim is one owner's right to drive a run until its lease expires, by the clock
+    of the database. The owner renews its claims well before they expire. If it dies, they
+    expire, and other owners take the runs over with `claim_abandoned_runs`.
+
+    A lease alone does not stop an owner that was paused, by a debugger or a busy machine, and
+    continues after another owner took over. `fenced` rejects its writes to the store. For its
+    effects outside the store, pass the token along, and have the other side reject a token
+    smaller than one that it has seen.
     """
 
-    # -- resume -------------------------------------------------------------------------
+    # -- resume -----------------------------------------------------------------------
 
     @abstractmethod
     async def load_run(self, run_task_id: str) -> RunSnapshot | None:
-        """Give a run and its steps as they are at one moment, None where there is no run.
+        """Return a run and its steps as of one moment, or None if the run does not exist.
 
-        The read that a resume makes: never a step that is newer than the context, nor the
-        other way round. One round trip, where the database allows.
+        This is the read for resuming a run: the steps are never newer than the context, nor
+        older. It takes one round trip if the database allows it.
         """
 
     @abstractmethod
@@ -235,12 +253,17 @@ class ResumableWorkflowStore(WorkflowStore):
 
         No crash leaves one without the other, and no reader sees one without the other.
 
+        Args:
+            run_task_id: the run.
+            step: the step.
+            context: the new context.
+
         Raises:
             InvalidStateError: a field of the step breaks the rules, or the context is not JSON.
-            RunNotFoundError: there is no such run.
+            RunNotFoundError: the run does not exist.
         """
 
-    # -- look ---------------------------------------------------------------------------
+    # -- list and find ----------------------------------------------------------------
 
     @abstractmethod
     async def list_runs(
@@ -256,126 +279,142 @@ class ResumableWorkflowStore(WorkflowStore):
         limit: int = 50,
         cursor: str | None = None,
     ) -> RunPage:
-        """Give runs without their JSON values, newest first; of equal age, by id downwards.
+        """Return a page of runs without their JSON values, newest first.
 
-        Paging goes by key: a page costs the same wherever it is, and no run is skipped or
-        repeated while others are added.
+        Runs are in descending order of `created_at`, then of `run_task_id`. Paging is by key: the
+        cost of a page does not grow with its number, and no run is skipped or repeated while
+        others are added.
 
         Args:
-            agent_id: only runs that have exactly this.
-            thread_id: only runs that have exactly this.
-            user_id: only runs that have exactly this.
-            workspace_id: only runs that have exactly this.
+            agent_id: only runs with this `agent_id`.
+            thread_id: only runs with this `thread_id`.
+            user_id: only runs with this `user_id`.
+            workspace_id: only runs with this `workspace_id`.
             step_status: only runs with at least one step in this status.
-            created_after: only runs created later than this.
-            created_before: only runs created earlier than this.
-            limit: how many runs a page has at most, 1 to 1,000.
-            cursor: `next_cursor` of the page before, with the same filters; `limit` may change.
+            created_after: only runs created after this time, exclusive.
+            created_before: only runs created before this time, exclusive.
+            limit: the maximum number of runs on the page, 1 to 1,000.
+            cursor: the `next_cursor` of the previous page, None for the first. The filters must
+                be the same; `limit` may differ.
 
         Raises:
-            InvalidStateError: the limit is out of range, a filter breaks the rules, or the
-                cursor is none of this store's or of other filters.
+            InvalidStateError: a filter breaks the rules, the limit is out of range, or the cursor
+                is malformed or belongs to other filters.
         """
 
     @abstractmethod
     async def find_waiting_step(self, wait_task_id: str) -> WaitingStep | None:
-        """Give the step that waits under an id, None where none does.
+        """Return the step that waits under an id, or None if no step does.
 
-        A step waits as long as it has this `wait_task_id` and has not ended. Of several, the
-        one that was inserted last.
+        A step waits while it has this `wait_task_id` and a status that is not terminal. Of
+        several such steps, the last inserted is returned.
         """
 
-    # -- clean up -----------------------------------------------------------------------
+    # -- delete old runs --------------------------------------------------------------
 
     @abstractmethod
     async def purge_runs(
         self, *, created_before: datetime, only_terminal: bool = True, batch_size: int = 500
     ) -> int:
-        """Delete old runs with their steps and claims, the oldest first; tell how many.
+        """Delete old runs with their steps and claims, oldest first.
 
-        It works in transactions of at most `batch_size` runs, with a short pause between
-        them, so that writers have their turn. Stopped at any moment, it leaves nothing half
-        deleted, and a second call goes on.
+        Each batch is a transaction of its own, with a short pause in between for other writers.
+        If interrupted, it leaves no run partly deleted, and a second call continues.
 
         Args:
-            created_before: only runs created earlier than this.
-            only_terminal: only runs whose steps have all ended, those without steps included.
-            batch_size: runs deleted in one transaction, 1 to 10,000.
+            created_before: only runs created before this time, exclusive.
+            only_terminal: only runs whose steps have all ended. A run without steps counts.
+            batch_size: the maximum number of runs deleted in one transaction, 1 to 10,000.
+
+        Returns:
+            The number of runs deleted.
 
         Raises:
-            InvalidStateError: an argument is out of range or no aware time.
+            InvalidStateError: `created_before` is not an aware datetime, or `batch_size` is out
+                of range.
         """
 
-    # -- share --------------------------------------------------------------------------
+    # -- claims -----------------------------------------------------------------------
 
     @abstractmethod
     async def claim_run(
         self, run_task_id: str, *, owner: str, lease_s: float = 30.0
     ) -> RunClaim | None:
-        """Take the right to drive a run, None while another owner's lease holds.
+        """Claim a run.
 
-        The same owner may claim again; it gets a new token, and its old claim is lost.
+        The same owner may claim again: it gets a new token, and its previous claim is lost.
 
         Args:
             run_task_id: the run.
-            owner: an identifier of who claims; two that run at once must not share it.
-            lease_s: seconds, more than 0 and at most 31,536,000 (a year).
+            owner: an identifier of the claiming process, unique among those that run at a time.
+            lease_s: the length of the lease in seconds, greater than 0 and at most 31,536,000
+                (a year).
+
+        Returns:
+            The claim, or None while another owner's lease holds.
 
         Raises:
             InvalidStateError: an argument breaks these rules.
-            RunNotFoundError: there is no such run.
+            RunNotFoundError: the run does not exist.
         """
 
     @abstractmethod
     async def claim_abandoned_runs(
         self, *, owner: str, lease_s: float = 30.0, limit: int = 10
     ) -> list[RunClaim]:
-        """Take over runs whose lease ran out without being released, the longest lapsed first.
+        """Claim runs whose lease expired without being released.
 
-        Two callers never get the same run. A run that was never claimed is not abandoned. A call
-        that fails or is cancelled may have claimed runs that nobody was told of; they are
-        abandoned again when that lease has run out.
+        Concurrent callers never get the same run. A run that was never claimed is not abandoned.
+        A call that fails or is cancelled may have claimed runs without returning them; they are
+        abandoned again when their new lease expires.
 
         Args:
             owner: as for `claim_run`.
             lease_s: as for `claim_run`.
-            limit: how many at most, 1 to 1,000.
+            limit: the maximum number of runs to claim, 1 to 1,000.
+
+        Returns:
+            The claims, in the order in which the previous leases expired.
+
+        Raises:
+            InvalidStateError: an argument breaks these rules.
         """
 
     @abstractmethod
     async def renew_claim(self, claim: RunClaim) -> RunClaim:
-        """Make a claim hold for its `lease_s` from now; the token stays.
+        """Extend a claim to `lease_s` seconds from now.
 
-        A claim that lapsed and that nobody took can still be renewed.
+        An expired claim can be renewed as long as no other owner took the run over.
+
+        Returns:
+            The claim with the same token and the new `expires_at`.
 
         Raises:
-            ClaimLostError: it was taken over, claimed anew, released or deleted.
+            ClaimLostError: the run was claimed again, released or deleted.
         """
 
     @abstractmethod
     async def release_claim(self, claim: RunClaim) -> None:
-        """Give the right back; a claim that was lost meanwhile is no error, nor changed."""
+        """Release a claim. Does nothing if the claim is lost."""
 
     @abstractmethod
     def fenced(self, claim: RunClaim) -> ResumableWorkflowStore:
-        """Give a view of this store whose writes need the claim.
+        """Return a view of this store whose writes require a claim.
 
-        `create_run`, `update_context`, `delete_run`, `upsert_step` and `commit_step` check it
-        in the transaction of the write, of whichever run. A claim whose lease lapsed and that
-        nobody took still writes. All else is as ever. The view is open as long as the store
-        is; opening or closing it does nothing.
+        `create_run`, `update_context`, `delete_run`, `upsert_step` and `commit_step`, of any run,
+        check the claim in the transaction of the write. They raise `ClaimLostError`, and change
+        nothing, once the claimed run was claimed again, released or deleted. With an expired
+        claim that no other owner took over, they still write. All other methods are unaffected.
 
-        Raises:
-            ClaimLostError: by a write, once the claim was taken over, claimed anew, released
-                or deleted; nothing was written.
+        The view is open while the store is; opening and closing the view does nothing.
         """
 
 
 class StoreView(WorkflowStore):
-    """What is open as long as the store behind it is; opening or closing it does nothing."""
+    """A view of a store. It is open while the store is; `open` and `close` do nothing."""
 
     async def open(self) -> None:
-        """Leave the store as it is."""
+        """Do nothing."""
 
     async def close(self) -> None:
-        """Leave the store as it is."""
+        """Do nothing."""

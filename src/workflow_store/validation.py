@@ -1,4 +1,4 @@
-"""What every store checks of its arguments, before anything is written."""
+"""Argument validation shared by all stores, which happens before anything is written."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ _STEP_FIELDS = frozenset(WorkflowStepState.model_fields)
 
 
 def validated_identifier(value: str, *, name: str) -> str:
-    """Give the identifier, a plain `str`.
+    """Return an identifier as a plain `str`.
 
     Raises:
-        InvalidStateError: it breaks the rules for identifiers.
+        InvalidStateError: the value breaks the rules for identifiers.
     """
     if not isinstance(value, str):
         raise InvalidStateError(f"{name}: must be a string, not {type(value).__qualname__}")
@@ -54,22 +54,22 @@ def validated_identifier(value: str, *, name: str) -> str:
 
 
 def validated_run(state: WorkflowExecutionState) -> WorkflowExecutionState:
-    """Give a checked copy; its JSON values are the caller's own and not checked.
+    """Return a validated copy. It shares the JSON values, which are not validated.
 
     Raises:
-        InvalidStateError: not such a state, or a field was changed to break a rule.
+        InvalidStateError: the value is not a run, or a field was changed to break a rule.
     """
-    return _checked(state, WorkflowExecutionState, name="state")
+    return _validated(state, WorkflowExecutionState, name="state")
 
 
 def validated_step(step: WorkflowStepState) -> WorkflowStepState:
-    """Give a checked copy, or the step itself; its result is the caller's own and not checked.
+    """Return a validated copy, or the step itself. It shares the result, which is not validated.
 
     Raises:
-        InvalidStateError: not such a state, or a field was changed to break a rule.
+        InvalidStateError: the value is not a step, or a field was changed to break a rule.
     """
-    # Every write of a step comes here. What most steps look like takes a quarter of what
-    # the model's own validation does; the rest is left to that.
+    # Every write of a step calls this. Most steps are plain, and checking so takes a quarter
+    # of the time of the model's own validation.
     if type(step) is WorkflowStepState:
         fields = step.__dict__
         if (
@@ -82,7 +82,7 @@ def validated_step(step: WorkflowStepState) -> WorkflowStepState:
             and (fields["wait_task_id"] is None or _is_plain_identifier(fields["wait_task_id"]))
         ):
             return step
-    return _checked(step, WorkflowStepState, name="step")
+    return _validated(step, WorkflowStepState, name="step")
 
 
 def _is_plain_identifier(value: Any) -> bool:
@@ -98,7 +98,7 @@ def _is_plain_time(value: Any) -> bool:
     return value is None or (type(value) is datetime and value.tzinfo is UTC)
 
 
-def _checked(value: Any, model: type[_StateT], *, name: str) -> _StateT:
+def _validated(value: Any, model: type[_StateT], *, name: str) -> _StateT:
     if not isinstance(value, model):
         raise InvalidStateError(
             f"{name}: must be a {model.__name__}, not {type(value).__qualname__}"
@@ -107,58 +107,56 @@ def _checked(value: Any, model: type[_StateT], *, name: str) -> _StateT:
         return model.model_validate(value)
     except ValidationError as error:
         reasons = "; ".join(
-            f"{'.'.join(map(str, fault['loc'])) or name}: {fault['msg']}"
-            for fault in error.errors(include_input=False, include_url=False)
+            f"{'.'.join(map(str, details['loc'])) or name}: {details['msg']}"
+            for details in error.errors(include_input=False, include_url=False)
         )
         raise InvalidStateError(reasons) from error
 
 
 def validated_number(value: Any, *, name: str, most: int) -> int:
-    """Give a number from 1 to the most.
+    """Return an integer from 1 to `most`.
 
     Raises:
-        InvalidStateError: it is none.
+        InvalidStateError: the value is not an integer or is out of range.
     """
     if type(value) is not int or not 1 <= value <= most:
-        raise InvalidStateError(f"{name}: must be a whole number from 1 to {most:,}")
+        raise InvalidStateError(f"{name}: must be an integer from 1 to {most:,}")
     return value
 
 
 def validated_lease(value: Any) -> float:
-    """Give a lease, in seconds.
+    """Return a lease in seconds.
 
     Raises:
-        InvalidStateError: it is no number, not positive, or longer than a year.
+        InvalidStateError: the value is not a number, not positive, or longer than a year.
     """
     if type(value) not in {int, float} or not 0 < value <= MAX_LEASE_S:
-        raise InvalidStateError(f"lease_s: must be more than 0 and at most {MAX_LEASE_S:,.0f}")
+        raise InvalidStateError(f"lease_s: must be greater than 0 and at most {MAX_LEASE_S:,.0f}")
     return float(value)
 
 
 def validated_time(value: Any, *, name: str) -> datetime:
-    """Give an aware time, in UTC.
+    """Return an aware datetime in UTC.
 
     Raises:
-        InvalidStateError: it is none, or UTC cannot hold it.
+        InvalidStateError: the value is not an aware datetime, or UTC cannot represent it.
     """
     if not isinstance(value, datetime) or value.utcoffset() is None:
-        raise InvalidStateError(f"{name}: must be an aware datetime")
+        raise InvalidStateError(f"{name}: must be an aware datetime, such as datetime.now(UTC)")
     try:
         return value.astimezone(UTC)
     except OverflowError:
-        raise InvalidStateError(f"{name}: UTC cannot hold this time") from None
+        raise InvalidStateError(f"{name}: UTC cannot represent this time") from None
 
 
 _MAX_TOKEN = 2**63 - 1
 
 
 def validated_claim(claim: Any) -> RunClaim:
-    """Give a claim whose fields are such as a store gives them, but for `expires_at`.
-
-    That one is what a store tells; it is never read.
+    """Return a caller's claim. `expires_at` is informational and is not validated.
 
     Raises:
-        InvalidStateError: it is no `RunClaim`, or a field was changed to break a rule.
+        InvalidStateError: the value is not a `RunClaim`, or a field was changed to break a rule.
     """
     if not isinstance(claim, RunClaim):
         raise InvalidStateError(f"claim: must be a RunClaim, not {type(claim).__qualname__}")

@@ -112,10 +112,10 @@ WRONG = {
     GOOD.replace("2026-01-01T00:00:00Z", "2026-01-01T00:00:00"): "run.created_at",
     GOOD.replace('"definition":{}', '"definition":[]'): "run.definition",
     GOOD.replace('"definition":{}', '"definition":{"a":NaN}'): "not JSON",
-    GOOD.replace('"definition":{}', '"definition":{"a":1,"a":2}'): "twice",
+    GOOD.replace('"definition":{}', '"definition":{"a":1,"a":2}'): "duplicate key",
     GOOD.replace('"input":{}', '"input":' + "[" * 200 + "]" * 200): "nested",
     GOOD.replace("[]", f"[{STEP},1]"): "steps[1]",
-    GOOD.replace("[]", f"[{STEP},{STEP}]"): "twice",
+    GOOD.replace("[]", f"[{STEP},{STEP}]"): "duplicate step_id",
     GOOD.replace("[]", f"[{STEP.replace('pending', PASSWORD)}]"): "steps[0].status",
     GOOD.replace("[]", "null"): '{"run": {…}, "steps": […]}',
 }

@@ -6,11 +6,12 @@ import importlib.metadata
 import pickle
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
 import workflow_store
-from workflow_store import errors
+from workflow_store import InMemoryWorkflowStore, SqlWorkflowStore, errors, open_store
 
 CONTRACT_NAMES = {
     "InMemoryWorkflowStore", "InvalidStateError", "RunNotFoundError", "SchemaMismatchError",
@@ -67,3 +68,36 @@ def test_errors_are_also_what_python_calls_them() -> None:
     assert issubclass(errors.InvalidStateError, ValueError)
     assert issubclass(errors.RunNotFoundError, LookupError)
     assert errors.RunNotFoundError("x").run_task_id == "x"
+
+
+@pytest.mark.parametrize("url", ["memory://", "sqlite://", "postgresql://host/db"])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"pool_size": 0}, "pool_size=0 must be greater than 0"),
+        ({"pool_size": True}, "pool_size=True must be a valid integer"),
+        ({"pool_size": "5"}, "pool_size='5' must be a valid integer"),
+        ({"busy_timeout_s": -0.5}, "busy_timeout_s=-0.5 must be greater than 0"),
+        ({"pool_timeout_s": float("nan")}, "pool_timeout_s=nan must be greater than 0"),
+        ({"statement_timeout_s": None}, "statement_timeout_s=None must be a valid number"),
+        ({"synchronous": "OFF"}, "synchronous='OFF' must be 'FULL' or 'NORMAL'"),
+        ({"transaction_pooler": 1}, "transaction_pooler=1 must be a valid boolean"),
+        ({"pool_sise": 5}, "unknown option 'pool_sise'; the options are pool_size, pool_timeout_s, "
+         "synchronous, busy_timeout_s, connect_timeout_s, statement_timeout_s, transaction_pooler"),
+    ],
+)  # fmt: skip
+def test_a_bad_option_is_an_error_that_names_it_and_its_range(
+    url: str, options: dict[str, Any], message: str
+) -> None:
+    """For every URL, also where the option would have no effect."""
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 - the text is compared as a whole
+        open_store(url, **options)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("kind", [InMemoryWorkflowStore, lambda: SqlWorkflowStore("sqlite://")])
+async def test_an_unknown_filter_of_a_listing_is_a_type_error(kind: Any) -> None:
+    """A typo is an error, not a filter without effect."""
+    async with kind() as store:
+        with pytest.raises(TypeError, match="agent_ids"):
+            await store.list_runs(agent_ids="a")

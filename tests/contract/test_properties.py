@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import sys
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
@@ -34,7 +33,6 @@ from workflow_store import (
     WaitingStep,
     WorkflowExecutionState,
     WorkflowStepState,
-    WorkflowStore,
     WorkflowStoreError,
 )
 from workflow_store.json_codec import MAX_DEPTH, decode, encode
@@ -1020,54 +1018,6 @@ def test_nesting_is_taken_up_to_the_bound_and_read_back_and_refused_beyond_it(
         assert "128" in message
     assert together.returns(lambda store: store.get_run("new")) is None
     assert answer(together.returns(lambda store: store.list_steps("r"))) == answer([step])
-
-
-async def dive(levels: int, call: Callable[[], Awaitable[Any]]) -> Any:
-    """Await a call that many awaits deep."""
-    if levels == 0:
-        return await call()
-    return await dive(levels - 1, call)
-
-
-def frames() -> int:
-    """How deep the caller's stack is."""
-    frame = sys._getframe()
-    depth = 0
-    while frame.f_back is not None:
-        frame = frame.f_back
-        depth += 1
-    return depth
-
-
-async def test_the_deepest_value_is_written_and_read_near_the_end_of_the_callers_stack(
-    store: WorkflowStore,
-) -> None:
-    """An agent that recurses, with 120 frames left, is served like any other."""
-    value = nested([number % 3 == 0 for number in range(MAX_DEPTH)])
-    state = run(definition=nested([False] * MAX_DEPTH), input=value, context=value)
-    step = WorkflowStepState(step_id="s", result=value)
-    levels = sys.getrecursionlimit() - frames() - 120
-
-    async def work() -> list[object]:
-        await store.create_run(state)
-        await store.upsert_step("r", step)
-        await store.update_context("r", value)
-        await store.update_context("r", [])
-        await store.create_run(state)
-        return [
-            await store.get_run("r"),
-            await store.get_step("r", "s"),
-            await store.list_steps("r"),
-        ]
-
-    with pytest.raises(RecursionError):
-        await dive(levels + 130, lambda: asyncio.sleep(0))  # so deep is the end
-    found = await dive(levels, work)
-    assert answer(found[0]) == answer(state)
-    assert answer(found[1]) == answer(step)
-    assert answer(found[2]) == answer([step])
-    with pytest.raises(InvalidStateError, match="128"):
-        await dive(levels, lambda: store.update_context("r", [value]))
 
 
 # -- times and identifiers -------------------------------------------------------------

@@ -31,10 +31,11 @@ from workflow_store import (
     RunSnapshot,
     SchemaMismatchError,
     StoreClosedError,
+    copying,
     open_store,
 )
 from workflow_store.archive import to_line
-from workflow_store.copying import Comparison, Copied, Outcome, copy_runs, memory_budget, put_run
+from workflow_store.copying import Comparison, Copied, Outcome, copy_runs, put_run
 
 LATER = DAY + timedelta(hours=1)
 
@@ -71,8 +72,8 @@ async def other(opening: AsyncExitStack, tmp_path: Path) -> ResumableWorkflowSto
     return await opening.enter_async_context(open_store(f"sqlite:///{tmp_path}/other.db"))
 
 
-def outcomes(found: Comparison) -> dict[str, int]:
-    return {outcome.value: count for outcome, count in found.outcomes.items() if count}
+def outcomes(comparison: Comparison) -> dict[str, int]:
+    return {outcome.value: count for outcome, count in comparison.outcomes.items() if count}
 
 
 # -- all runs --------------------------------------------------------------------------
@@ -84,46 +85,46 @@ async def test_a_copy_is_the_same_and_a_second_one_finds_nothing_to_do(
     """From each kind of store, and back to it after it was emptied."""
     snapshots = [*several(70), hostile(), snapshot("no steps")]
     await fill(source, *snapshots)
-    found = await copy_runs(source, other)
-    assert found.agree
-    assert (found.source.runs, found.source.steps) == (72, 213)
-    assert (found.destination.runs, found.destination.steps) == (72, 213)
-    assert (found.passes, outcomes(found)) == (2, {"new": 72, "same": 72})
+    comparison = await copy_runs(source, other)
+    assert comparison.agree
+    assert (comparison.source.runs, comparison.source.steps) == (72, 213)
+    assert (comparison.destination.runs, comparison.destination.steps) == (72, 213)
+    assert (comparison.passes, outcomes(comparison)) == (2, {"new": 72, "same": 72})
     assert await held(source) == await held(other) == newest_first(*snapshots)
 
     again = await copy_runs(source, other)
     assert again.agree
-    assert again.source.sha256 == found.source.sha256 == again.destination.sha256
+    assert again.source.sha256 == comparison.source.sha256 == again.destination.sha256
     assert (again.passes, outcomes(again)) == (1, {"same": 72})
 
-    for each in snapshots:
-        await source.delete_run(each.run.run_task_id)
+    for stored in snapshots:
+        await source.delete_run(stored.run.run_task_id)
     back = await copy_runs(other, source)
     assert back.agree
-    assert back.destination.sha256 == found.source.sha256
+    assert back.destination.sha256 == comparison.source.sha256
     assert await held(source) == newest_first(*snapshots)
 
 
 async def test_comparing_writes_nothing(
     memory: ResumableWorkflowStore, other: ResumableWorkflowStore
 ) -> None:
-    """It tells what would be done, in one walk."""
+    """It reports what would be written, in one pass."""
     same, changed, new, extra = several(4)
     changed_there = RunSnapshot(changed.run, changed.steps[:1])
     await fill(memory, same, changed, new)
     await fill(other, same, changed_there, extra)
     before = await held(other)
     seen: list[Copied] = []
-    found = await copy_runs(memory, other, write=False, on_run=seen.append)
-    assert not found.agree
-    assert outcomes(found) == {"same": 1, "changed": 1, "new": 1, "extra": 1}
-    assert {each.run_task_id: each.outcome for each in seen} == {
+    comparison = await copy_runs(memory, other, write=False, on_run=seen.append)
+    assert not comparison.agree
+    assert outcomes(comparison) == {"same": 1, "changed": 1, "new": 1, "extra": 1}
+    assert {copied.run_task_id: copied.outcome for copied in seen} == {
         same.run.run_task_id: Outcome.SAME,
         changed.run.run_task_id: Outcome.CHANGED,
         new.run.run_task_id: Outcome.NEW,
         extra.run.run_task_id: Outcome.EXTRA,
     }
-    assert {each.steps for each in seen} == {3}
+    assert {copied.steps for copied in seen} == {3}
     assert await held(other) == before
 
 
@@ -139,18 +140,18 @@ NEWER = {
 async def test_a_run_that_is_newer_there_is_left_alone(
     memory: ResumableWorkflowStore, other: ResumableWorkflowStore, name: str
 ) -> None:
-    """By any of its times; it is told once, whatever its place in the listings is."""
+    """By any of its times; it is reported once, whatever its positions in the listings."""
     newer = NEWER[name]
     await fill(memory, snapshot("r", step("s", result=1)), *several(3))
     await fill(other, newer)
     for write in (False, True):
         seen: list[Copied] = []
-        found = await copy_runs(memory, other, write=write, on_run=seen.append)
-        assert not found.agree
-        assert found.outcomes[Outcome.NEWER] == 1
-        assert "r" in {each.run_task_id for each in seen if each.outcome is Outcome.NEWER}
+        comparison = await copy_runs(memory, other, write=write, on_run=seen.append)
+        assert not comparison.agree
+        assert comparison.outcomes[Outcome.NEWER] == 1
+        assert "r" in {copied.run_task_id for copied in seen if copied.outcome is Outcome.NEWER}
     assert to_line(newer) in await held(other)
-    assert found.outcomes[Outcome.NEW] == 3
+    assert comparison.outcomes[Outcome.NEW] == 3
 
 
 async def test_a_run_that_is_there_alone_is_left_alone(
@@ -159,10 +160,10 @@ async def test_a_run_that_is_there_alone_is_left_alone(
     """It is named as extra, and the two do not agree."""
     await fill(memory, *several(2))
     await fill(other, snapshot("extra", created_at=LATER), snapshot("extra too"))
-    found = await copy_runs(memory, other)
-    assert not found.agree
-    assert found.complete
-    assert outcomes(found) == {"new": 2, "same": 2, "extra": 2}
+    comparison = await copy_runs(memory, other)
+    assert not comparison.agree
+    assert comparison.complete
+    assert outcomes(comparison) == {"new": 2, "same": 2, "extra": 2}
     assert len(await held(other)) == 4
 
 
@@ -172,7 +173,7 @@ REPLACED = {
     "other created_at": snapshot("r", step("a"), created_at=LATER),
     "other steps and created_at": snapshot("r", step("c"), step("a"), created_at=LATER),
     "fewer steps": snapshot("r", step("a")),
-    "more steps": snapshot("r", *(step(each) for each in "abcdef")),
+    "more steps": snapshot("r", *(step(name) for name in "abcdef")),
     "no steps": snapshot("r"),
     "other kind of number": snapshot("r", step("a", result=1.0), step("b"), step("c")),
     "other order of keys": snapshot("r", step("a"), input={"b": 1, "a": 1}),
@@ -190,9 +191,9 @@ async def test_a_run_that_was_made_anew_replaces_the_older_one(
     await fill(memory, wanted, *several(5))
     compared = await copy_runs(memory, other, write=False)
     assert outcomes(compared) == {"same": 5, "changed": 1}
-    found = await copy_runs(memory, other)
-    assert found.agree
-    assert found.outcomes[Outcome.CHANGED] == 1
+    comparison = await copy_runs(memory, other)
+    assert comparison.agree
+    assert comparison.outcomes[Outcome.CHANGED] == 1
     assert await held(other) == await held(memory)
 
 
@@ -213,18 +214,18 @@ async def test_what_is_written_meanwhile_is_there_at_the_end(
         if len(writing) < 1:
             writing.append(asyncio.create_task(write()))
 
-    found = await copy_runs(memory, other, on_run=on_run)
+    comparison = await copy_runs(memory, other, on_run=on_run)
     await asyncio.gather(*writing)
-    assert found.agree
-    assert found.passes == 3
+    assert comparison.agree
+    assert comparison.passes == 3
     assert await held(other) == await held(memory)
     assert len(await held(other)) == 3
 
 
-async def test_a_source_that_never_stands_still_is_told(
+async def test_a_source_that_is_written_to_all_the_time_is_reported(
     memory: ResumableWorkflowStore, other: ResumableWorkflowStore
 ) -> None:
-    """It gives up after five walks, and does not say that both agree."""
+    """The copy ends after five passes, and does not report that both sides agree."""
     await fill(memory, *several(3))
     passes: list[int] = []
 
@@ -233,10 +234,10 @@ async def test_a_source_that_never_stands_still_is_told(
         writing.append(asyncio.create_task(memory.update_context("run-00000", ["changed", number])))
 
     writing: list[asyncio.Task[None]] = []
-    found = await copy_runs(memory, other, on_pass=on_pass)
+    comparison = await copy_runs(memory, other, on_pass=on_pass)
     await asyncio.gather(*writing)
     assert passes == [1, 2, 3, 4, 5]
-    assert (found.passes, found.complete, found.agree) == (5, False, False)
+    assert (comparison.passes, comparison.complete, comparison.agree) == (5, False, False)
 
 
 async def test_a_claim_at_the_destination_outlives_an_update_and_none_is_copied(
@@ -254,10 +255,10 @@ async def test_a_claim_at_the_destination_outlives_an_update_and_none_is_copied(
     assert await other.claim_run(one.run.run_task_id, owner="another", lease_s=60)
 
 
-def looking() -> list[object]:
-    """Give what a copy has begun and not ended."""
+def unfinished() -> list[object]:
+    """Return the tasks of a copy that have not ended."""
     names = [getattr(task.get_coro(), "__qualname__", "") for task in asyncio.all_tasks()]
-    return [name for name in names if name.startswith("_see")]
+    return [name for name in names if name.startswith("_process")]
 
 
 # -- failures --------------------------------------------------------------------------
@@ -271,7 +272,7 @@ async def test_a_failure_of_the_destination_is_an_error_of_the_package(
     await execute(f"sqlite:///{tmp_path}/other.db", "DROP TABLE steps")
     with pytest.raises(SchemaMismatchError, match="dropped or altered"):
         await copy_runs(memory, other)
-    assert not looking()
+    assert not unfinished()
     await memory.close()
     with pytest.raises(StoreClosedError):
         await copy_runs(memory, other)
@@ -286,9 +287,9 @@ async def test_a_copy_that_is_cancelled_goes_on_where_it_was(
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(seconds):
                 await copy_runs(memory, other)
-        assert not looking()
-    found = await copy_runs(memory, other)
-    assert found.agree
+        assert not unfinished()
+    comparison = await copy_runs(memory, other)
+    assert comparison.agree
     assert await held(other) == newest_first(*several(150))
 
 
@@ -297,7 +298,7 @@ async def test_large_runs_are_not_all_in_memory_at_once(
 ) -> None:
     """Neither when they are compared, nor when they wait to be written."""
     size = 1_000_000
-    monkeypatch.setattr(memory_budget, "_BYTES_AT_ONCE", 4 * size)
+    monkeypatch.setattr(copying, "_MAX_BYTES", 4 * size)
     async with open_store(sqlite_url) as source:
         for number in range(40):
             await put_run(source, snapshot(f"r{number}", step("s", result="x" * size)))
@@ -344,7 +345,7 @@ STEPS = st.lists(
         status=st.sampled_from(["pending", "failed"]),
         started_at=st.none() | TIMES,
     ),
-    unique_by=lambda each: each.step_id,
+    unique_by=lambda state: state.step_id,
     max_size=3,
 )
 RUNS = st.lists(
@@ -355,14 +356,14 @@ RUNS = st.lists(
         st.sampled_from(["r", "r2", "\u4e2d", "\U0001f600", "\uffff"]),
         STEPS, TIMES, TIMES, VALUES,
     ),
-    unique_by=lambda each: each.run.run_task_id,
+    unique_by=lambda stored: stored.run.run_task_id,
     max_size=5,
 )  # fmt: skip
 
 
 def latest(held: RunSnapshot) -> datetime:
     times = [held.run.created_at, held.run.updated_at]
-    return max(times + [each.started_at for each in held.steps if each.started_at is not None])
+    return max(times + [state.started_at for state in held.steps if state.started_at is not None])
 
 
 @given(here=RUNS, there=RUNS)
@@ -377,21 +378,26 @@ def test_after_a_copy_any_two_stores_hold_the_same_but_what_is_newer_or_extra(
             await fill(destination, *there)
             compared = await copy_runs(source, destination, write=False)
             assert await held(destination) == newest_first(*there)
-            found = await copy_runs(source, destination)
+            comparison = await copy_runs(source, destination)
             assert await held(source) == newest_first(*here)
 
-            wanted = {each.run.run_task_id: each for each in here}
-            held_before = {each.run.run_task_id: each for each in there}
+            wanted = {stored.run.run_task_id: stored for stored in here}
+            existing = {stored.run.run_task_id: stored for stored in there}
             alone = {
-                name: each
-                for name, each in held_before.items()
+                name: stored
+                for name, stored in existing.items()
                 if name not in wanted
-                or (to_line(each) != to_line(wanted[name]) and latest(each) > latest(wanted[name]))
+                or (
+                    to_line(stored) != to_line(wanted[name])
+                    and latest(stored) > latest(wanted[name])
+                )
             }
             assert await held(destination) == newest_first(*{**wanted, **alone}.values())
-            assert found.agree == (not alone)
-            assert found.outcomes[Outcome.NEWER] + found.outcomes[Outcome.EXTRA] == len(alone)
+            assert comparison.agree == (not alone)
+            assert comparison.outcomes[Outcome.NEWER] + comparison.outcomes[Outcome.EXTRA] == len(
+                alone
+            )
             for outcome in (Outcome.NEW, Outcome.CHANGED, Outcome.NEWER, Outcome.EXTRA):
-                assert compared.outcomes[outcome] == found.outcomes[outcome]
+                assert compared.outcomes[outcome] == comparison.outcomes[outcome]
 
     asyncio.run(work())

@@ -1,137 +1,50 @@
-"""From one store to another: whole runs, and a digest of what each side holds.
+"""Copies runs from one store to another, and compares the two.
 
-Everything goes through the interface, so that any two stores will do. A run is read at one
-moment and written step by step, in order: whoever reads it at the destination meanwhile may
-see the first steps only. Claims are not copied, since a token is good in its own database
-alone; nor does anything stop a program that drives a run on either side.
+All access goes through the store interface, so any two stores will do. A run is read in one
+snapshot and written step by step, in order: a concurrent reader of the destination may see
+its first steps only. Claims are not copied, since a token is valid only in its own database.
+Copying does not stop programs that drive a run on either side.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections import Counter, deque
-from collections.abc import AsyncGenerator, Callable
-from contextlib import ExitStack, aclosing
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import ExitStack, aclosing, asynccontextmanager, contextmanager
 from datetime import datetime
-from enum import StrEnum
 from typing import NamedTuple
 
 from ..state import RunSummary
 from ..store import ResumableWorkflowStore, RunSnapshot
 from ..validation import MAX_LIMIT
-from .memory_budget import MemoryBudget
+from .comparison import WRITTEN, Comparison, Copied, Digest, Fingerprint, Outcome, compare
 
 __all__ = ["Comparison", "Copied", "Digest", "Outcome", "copy_runs", "put_run", "summaries"]
 
-_RUNS_AT_ONCE = 64
-_STEPS_AT_ONCE = 3_200
-"""How much is looked at at a time; a run with more steps goes alone."""
-
-_PASSES = 5
-
-
-class Outcome(StrEnum):
-    """How a run at the destination compares with the source, or what was done about it."""
-
-    SAME = "same"
-    NEW = "new"
-    CHANGED = "changed"
-    NEWER = "newer"
-    EXTRA = "extra"
-
-
-_WRITTEN = (Outcome.NEW, Outcome.CHANGED)
-
-
-class Copied(NamedTuple):
-    """What was found of one run, and done unless it was only compared.
-
-    Attributes:
-        run_task_id: the run.
-        outcome: `SAME`, it was and is equal; `NEW`, the destination lacked it; `CHANGED`, it
-            differed. What is new or changed is written. `NEWER`, the destination has a later
-            time than the source anywhere in it, and `EXTRA`, the source lacks it: both are
-            left alone.
-        steps: how many steps it has, at the source where it is there.
-    """
-
-    run_task_id: str
-    outcome: Outcome
-    steps: int
-
-
-@dataclass
-class Digest:
-    """What a store holds, as numbers that two stores have in common if they hold the same.
-
-    Attributes:
-        runs: how many runs.
-        steps: how many steps.
-        sha256: of all runs, newest first, the hexadecimal SHA-256 of their SHA-256 sums; and
-            of a run, that of its wire form and of each of its steps' in order, a line feed
-            after each.
-    """
-
-    runs: int = 0
-    steps: int = 0
-    _hash: hashlib._Hash = field(default_factory=hashlib.sha256, repr=False)
-
-    @property
-    def sha256(self) -> str:
-        return self._hash.hexdigest()
-
-    def add(self, steps: int, sha256: bytes) -> None:
-        self.runs += 1
-        self.steps += steps
-        self._hash.update(sha256)
-
-
-@dataclass
-class Comparison:
-    """What a walk over both stores found.
-
-    Attributes:
-        source: what the source holds.
-        destination: what the destination holds.
-        outcomes: how many runs had which outcome.
-        passes: how many walks it took; the digests and outcomes `SAME`, `NEWER` and `EXTRA`
-            are those of the last one, `NEW` and `CHANGED` those of all.
-        complete: whether the last walk found nothing to write, so that the digests are of
-            what both sides hold now.
-    """
-
-    source: Digest = field(default_factory=Digest)
-    destination: Digest = field(default_factory=Digest)
-    outcomes: Counter[Outcome] = field(default_factory=Counter)
-    passes: int = 1
-    complete: bool = True
-
-    @property
-    def agree(self) -> bool:
-        """Whether both sides hold the same."""
-        return self.complete and self.source.sha256 == self.destination.sha256
-
+_MAX_TASKS = 64
+_MAX_READS = 4
+_MAX_BYTES = 64 * 2**20
+_MAX_PASSES = 5
 
 Progress = Callable[[Copied], None]
 
 
 async def put_run(store: ResumableWorkflowStore, snapshot: RunSnapshot) -> Copied:
-    """Make a run in a store equal to a snapshot, its steps in the order given.
+    """Make a run in a store equal to a snapshot, with its steps in the snapshot's order.
 
-    Repeating it, after a crash half-way too, leads to the same. A run that is equal is not
-    written to. One that is there in another order, or with other steps, is deleted first.
+    Repeating the call is safe, also after a crash half-way. An equal run is not written to. A
+    run whose steps are in another order, or that has other steps, is deleted first.
 
     Returns:
-        What was found: `SAME`, `NEW` or `CHANGED`, which are then equal to the snapshot; or
-        `NEWER`, which is left alone.
+        The outcome. After `SAME`, `NEW` and `CHANGED` the run equals the snapshot; a `NEWER`
+        run is left alone.
     """
-    wanted = _known(snapshot)
-    there = await _read(store, snapshot.run.run_task_id)
-    outcome = _compare(wanted, there)
-    if outcome in _WRITTEN:
-        await _write(store, snapshot, wanted, there)
+    source = Fingerprint.of(snapshot)
+    destination = await _read(store, snapshot.run.run_task_id)
+    outcome = compare(source, destination)
+    if outcome in WRITTEN:
+        await _write(store, snapshot, source, destination)
     return Copied(snapshot.run.run_task_id, outcome, len(snapshot.steps))
 
 
@@ -145,33 +58,33 @@ async def copy_runs(
 ) -> Comparison:
     """Copy all runs with their steps, or only compare them.
 
-    Walks over both stores until a walk finds nothing to write, at most five times: what
-    was written at the source meanwhile is found by the next walk, and the last one is the
-    proof. Stopped at any moment, it leaves whole runs and at most 64 that lack steps; a
-    second call goes on. It never deletes a run that the source lacks, nor writes to one that is
-    newer at the destination.
+    Passes over both stores until a pass has nothing to write, at most five times: runs that
+    are written at the source meanwhile are found by the next pass, and the last pass proves
+    the result. If interrupted, it leaves complete runs, except at most 64 that lack steps; a
+    second call continues. It never deletes a run that the source lacks, and never writes to
+    a run that is newer at the destination.
 
     Args:
-        source: what to copy, only read.
-        destination: where to.
-        write: whether to write; otherwise one walk compares.
-        on_run: is told of each run that was looked at, in every walk.
-        on_pass: is told of each walk that begins, the first one being 1.
+        source: the store to read from. It is not written to.
+        destination: the store to write to.
+        write: whether to write. If false, one pass compares the two stores.
+        on_run: called with the result of each run, in every pass.
+        on_pass: called with the number of each pass when it begins, starting at 1.
 
     Returns:
-        What both sides hold. They agree unless a run is newer or extra at the destination,
-        or the source is being written to all the time.
+        The contents of both stores and the number of runs by outcome. The stores agree unless
+        runs are newer or extra at the destination, or programs keep writing to the source.
     """
     written: Counter[Outcome] = Counter()
-    for number in range(1, _PASSES + 1):
+    for number in range(1, _MAX_PASSES + 1):
         on_pass(number)
         comparison = Comparison(passes=number)
-        await _walk(source, destination, comparison, write, on_run)
+        await _pass(source, destination, comparison, write, on_run)
         if not write:
             return comparison
-        found = Counter({each: comparison.outcomes.pop(each, 0) for each in _WRITTEN})
-        written += found
-        comparison.complete = not found.total()
+        written_now = Counter({key: comparison.outcomes.pop(key, 0) for key in WRITTEN})
+        written += written_now
+        comparison.complete = not written_now.total()
         if comparison.complete:
             break
     comparison.outcomes += written
@@ -181,7 +94,7 @@ async def copy_runs(
 async def summaries(
     store: ResumableWorkflowStore, *, created_before: datetime | None = None
 ) -> AsyncGenerator[RunSummary]:
-    """Give all runs, or all older ones, without their JSON values, newest first."""
+    """Iterate over all runs, or those created before a time, newest first, page by page."""
     cursor: str | None = None
     while True:
         page = await store.list_runs(created_before=created_before, limit=MAX_LIMIT, cursor=cursor)
@@ -192,11 +105,43 @@ async def summaries(
             return
 
 
-# -- inside ----------------------------------------------------------------------------
+# -- implementation --------------------------------------------------------------------
 
 
-class _Visit(NamedTuple):
-    """A run of one listing or of both."""
+class MemoryBudget:
+    """Bounds the memory of runs that were read and not yet written.
+
+    The size of a run is known only after reading it, so at most 4 runs are read at a time,
+    and none while more than 64 MiB are reserved.
+    """
+
+    def __init__(self) -> None:
+        self._reads = asyncio.Semaphore(_MAX_READS)
+        self._reserved = 0
+        self._released = asyncio.Event()
+
+    @asynccontextmanager
+    async def read_slot(self) -> AsyncGenerator[None]:
+        """Wait for one of the slots for reading, and occupy it within the block."""
+        async with self._reads:
+            while self._reserved > _MAX_BYTES:
+                self._released.clear()
+                await self._released.wait()
+            yield
+
+    @contextmanager
+    def reserve(self, size: int) -> Generator[None]:
+        """Reserve bytes within the block, in which no other slot may be waited for."""
+        self._reserved += size
+        try:
+            yield
+        finally:
+            self._reserved -= size
+            self._released.set()
+
+
+class _Pair(NamedTuple):
+    """A run as listed by one store or by both."""
 
     run_task_id: str
     steps: int
@@ -204,48 +149,46 @@ class _Visit(NamedTuple):
     at_destination: bool
 
 
-class _Seen(NamedTuple):
+class _Result(NamedTuple):
     copied: Copied | None
     source: tuple[int, bytes] | None
     destination: tuple[int, bytes] | None
 
 
-async def _walk(
+async def _pass(
     source: ResumableWorkflowStore,
     destination: ResumableWorkflowStore,
     comparison: Comparison,
     write: bool,
     on_run: Progress,
 ) -> None:
-    window: deque[tuple[_Visit, asyncio.Task[_Seen]]] = deque()
-    room = MemoryBudget()
+    window: deque[tuple[_Pair, asyncio.Task[_Result]]] = deque()
+    budget = MemoryBudget()
 
     async def settle() -> None:
-        visit, task = window.popleft()
-        seen = await task
-        if visit.at_source and seen.source is not None:
-            comparison.source.add(*seen.source)
-        if visit.at_destination and seen.destination is not None:
-            comparison.destination.add(*seen.destination)
-        if seen.copied is not None:
-            comparison.outcomes[seen.copied.outcome] += 1
-            on_run(seen.copied)
+        pair, task = window.popleft()
+        result = await task
+        if pair.at_source and result.source is not None:
+            comparison.source.add(*result.source)
+        if pair.at_destination and result.destination is not None:
+            comparison.destination.add(*result.destination)
+        if result.copied is not None:
+            comparison.outcomes[result.copied.outcome] += 1
+            on_run(result.copied)
 
-    def is_full(visit: _Visit) -> bool:
-        return (
-            len(window) >= _RUNS_AT_ONCE
-            or sum(each.steps for each, _ in window) + visit.steps > _STEPS_AT_ONCE
-            # One whose age differs is visited twice; its writes must not mix.
-            or any(each.run_task_id == visit.run_task_id for each, _ in window)
+    def is_full(pair: _Pair) -> bool:
+        # A run listed twice is processed twice, one after the other: writes must not mix.
+        return len(window) >= _MAX_TASKS or any(
+            other.run_task_id == pair.run_task_id for other, _ in window
         )
 
     try:
-        async with aclosing(_visits(source, destination)) as visits:
-            async for visit in visits:
-                while window and is_full(visit):
+        async with aclosing(_pairs(source, destination)) as pairs:
+            async for pair in pairs:
+                while window and is_full(pair):
                     await settle()
-                looking = asyncio.create_task(_see(source, destination, visit, write, room))
-                window.append((visit, looking))
+                task = asyncio.create_task(_process(source, destination, pair, write, budget))
+                window.append((pair, task))
             while window:
                 await settle()
     finally:
@@ -254,116 +197,74 @@ async def _walk(
         await asyncio.gather(*(task for _, task in window), return_exceptions=True)
 
 
-async def _visits(
+async def _pairs(
     source: ResumableWorkflowStore, destination: ResumableWorkflowStore
-) -> AsyncGenerator[_Visit]:
-    """Give the runs of both listings, newest first; a run whose age differs comes twice."""
-    async with aclosing(summaries(source)) as here, aclosing(summaries(destination)) as there:
-        left = await anext(here, None)
-        right = await anext(there, None)
-        while left is not None or right is not None:
-            at_source = left is not None and (right is None or _place(left) >= _place(right))
-            at_destination = right is not None and (left is None or _place(right) >= _place(left))
-            runs = [run for run, at in ((left, at_source), (right, at_destination)) if run and at]
-            steps = max(run.step_counts.total() for run in runs)
-            yield _Visit(runs[0].run_task_id, steps, at_source, at_destination)
+) -> AsyncGenerator[_Pair]:
+    """Merge both listings, newest first. A run with two creation times is listed twice."""
+    async with (
+        aclosing(summaries(source)) as source_runs,
+        aclosing(summaries(destination)) as destination_runs,
+    ):
+        left = await anext(source_runs, None)
+        right = await anext(destination_runs, None)
+        while listed := [run for run in (left, right) if run is not None]:
+            run = max(listed, key=_position)
+            at_source = left is not None and _position(left) == _position(run)
+            at_destination = right is not None and _position(right) == _position(run)
+            yield _Pair(run.run_task_id, run.step_counts.total(), at_source, at_destination)
             if at_source:
-                left = await anext(here, None)
+                left = await anext(source_runs, None)
             if at_destination:
-                right = await anext(there, None)
+                right = await anext(destination_runs, None)
 
 
-def _place(run: RunSummary) -> tuple[datetime, str]:
+def _position(run: RunSummary) -> tuple[datetime, str]:
     return run.created_at, run.run_task_id
 
 
-class _Known(NamedTuple):
-    """What is kept of a run that was read: its sums, which say more than the objects do.
-
-    As objects, 1, 1.0 and True are equal, and so are objects of JSON in any order of keys.
-    """
-
-    sum: tuple[int, bytes]
-    lines: list[bytes]
-    order: list[str]
-    latest: datetime
-    size: int
-
-
-def _known(snapshot: RunSnapshot) -> _Known:
-    run, steps = snapshot
-    whole = hashlib.sha256()
-    lines = []
-    size = 0
-    for each in (run, *steps):
-        line = each.model_dump_json().encode()
-        whole.update(line)
-        whole.update(b"\n")
-        lines.append(hashlib.sha256(line).digest())
-        size += len(line)
-    times = [run.created_at, run.updated_at]
-    times += [time for step in steps for time in (step.started_at, step.completed_at) if time]
-    order = [step.step_id for step in steps]
-    return _Known((len(steps), whole.digest()), lines, order, max(times), size)
-
-
-async def _see(
+async def _process(
     source: ResumableWorkflowStore,
     destination: ResumableWorkflowStore,
-    visit: _Visit,
+    pair: _Pair,
     write: bool,
-    room: MemoryBudget,
-) -> _Seen:
-    with ExitStack() as held:
-        async with room.reading():
-            # One after the other: the destination's values are gone before the source's come.
-            there = await _read(destination, visit.run_task_id)
-            snapshot = await source.load_run(visit.run_task_id)
-            wanted = None if snapshot is None else _known(snapshot)
-            outcome = _compare(wanted, there)
-            if snapshot is None or wanted is None or not write or outcome not in _WRITTEN:
-                copied: Copied | None = Copied(visit.run_task_id, outcome, visit.steps)
-                if wanted is not None and not visit.at_source:
-                    copied = None  # its visit at the source tells
-                sums = (None if side is None else side.sum for side in (wanted, there))
-                return _Seen(copied, *sums)
-            held.enter_context(room.holding(wanted.size))
-        await _write(destination, snapshot, wanted, there)
-    # Another walk follows, which sums up.
-    return _Seen(Copied(visit.run_task_id, outcome, visit.steps), None, None)
+    budget: MemoryBudget,
+) -> _Result:
+    with ExitStack() as reservation:
+        async with budget.read_slot():
+            # Sequentially, so that the values of only one side are in memory.
+            existing = await _read(destination, pair.run_task_id)
+            snapshot = await source.load_run(pair.run_task_id)
+            wanted = None if snapshot is None else Fingerprint.of(snapshot)
+            outcome = compare(wanted, existing)
+            copied: Copied | None = Copied(pair.run_task_id, outcome, pair.steps)
+            if snapshot is None or wanted is None or not write or outcome not in WRITTEN:
+                if wanted is not None and not pair.at_source:
+                    copied = None  # reported by the pair at the source
+                return _Result(copied, wanted and wanted.digest, existing and existing.digest)
+            reservation.enter_context(budget.reserve(wanted.size))
+        await _write(destination, snapshot, wanted, existing)
+    return _Result(copied, None, None)  # the digests are those of the next pass
 
 
-async def _read(store: ResumableWorkflowStore, run_task_id: str) -> _Known | None:
+async def _read(store: ResumableWorkflowStore, run_task_id: str) -> Fingerprint | None:
     snapshot = await store.load_run(run_task_id)
-    return None if snapshot is None else _known(snapshot)
-
-
-def _compare(wanted: _Known | None, there: _Known | None) -> Outcome:
-    if wanted is None:  # or deleted since it was listed
-        return Outcome.SAME if there is None else Outcome.EXTRA
-    if there is None:
-        return Outcome.NEW
-    if wanted.sum == there.sum:
-        return Outcome.SAME
-    return Outcome.NEWER if there.latest > wanted.latest else Outcome.CHANGED
+    return None if snapshot is None else Fingerprint.of(snapshot)
 
 
 async def _write(
-    store: ResumableWorkflowStore, snapshot: RunSnapshot, wanted: _Known, there: _Known | None
+    store: ResumableWorkflowStore,
+    snapshot: RunSnapshot,
+    wanted: Fingerprint,
+    existing: Fingerprint | None,
 ) -> None:
     run, steps = snapshot
-    if there is not None and wanted.order[: len(there.order)] != there.order:
+    if existing is not None and wanted.step_ids[: len(existing.step_ids)] != existing.step_ids:
         await store.delete_run(run.run_task_id)
-        there = None
-    if there is None:
-        await store.create_run(run)
-        for step in steps:
-            await store.upsert_step(run.run_task_id, step)
-        return
-    equal = set(there.lines)
+        existing = None
+    equal_lines = set() if existing is None else set(existing.lines)
     run_line, *step_lines = wanted.lines
-    if run_line not in equal:
+    if run_line not in equal_lines:
         await store.create_run(run)
     for step, line in zip(steps, step_lines, strict=True):
-        if line not in equal:
+        if line not in equal_lines:
             await store.upsert_step(run.run_task_id, step)

@@ -6,11 +6,12 @@ import asyncio
 import logging
 from abc import abstractmethod
 from datetime import datetime
+from typing import Unpack
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ..pagination import PageRequest, Position
-from ..state import TERMINAL, TaskStatus
+from ..pagination import PageRequest, Position, RunFilters
+from ..state import TERMINAL
 from ..store import ResumableWorkflowStore, RunClaim, RunPage, WaitingStep
 from ..validation import (
     MAX_BATCH,
@@ -49,31 +50,9 @@ class ResumableMethods(StoreMethods, ResumableWorkflowStore):
 
     # -- look ---------------------------------------------------------------------------
 
-    async def list_runs(
-        self,
-        *,
-        agent_id: str | None = None,
-        thread_id: str | None = None,
-        user_id: str | None = None,
-        workspace_id: str | None = None,
-        step_status: TaskStatus | None = None,
-        created_after: datetime | None = None,
-        created_before: datetime | None = None,
-        limit: int = 50,
-        cursor: str | None = None,
-    ) -> RunPage:
+    async def list_runs(self, **filters: Unpack[RunFilters]) -> RunPage:
         database = self._opened_database()
-        listing = PageRequest.checked(
-            agent_id=agent_id,
-            thread_id=thread_id,
-            user_id=user_id,
-            workspace_id=workspace_id,
-            step_status=step_status,
-            created_after=created_after,
-            created_before=created_before,
-            limit=limit,
-            cursor=cursor,
-        )
+        listing = PageRequest.validate(**filters)
         return await database.transaction(
             lambda connection: list_runs(connection, listing), "a listing", writes=False
         )
