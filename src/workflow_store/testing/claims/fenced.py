@@ -1,4 +1,4 @@
-"""The contract of writes that need a claim, test by test."""
+"""Tests of `fenced`."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ import pytest
 from ...errors import ClaimLostError, InvalidStateError, RunNotFoundError
 from ...store import ResumableWorkflowStore
 from ..samples import a_run, a_step
-from .leases import LOST, WRITES, a_claim, lapsed_claims, state_of
+from .leases import LOST, WRITES, Leases, a_claim, state_of
 
-__all__ = ["Fencing"]
+__all__ = ["Fenced"]
 
 
-class Fencing:
+class Fenced(Leases):
+    """A write through `fenced` changes nothing once the claim is lost: `ClaimLostError`."""
+
     async def test_writes_through_a_fence_are_those_of_the_store(
         self, store: ResumableWorkflowStore
     ) -> None:
@@ -29,10 +31,10 @@ class Fencing:
         await view.update_context("run", {"n": 1})
         await view.upsert_step("run", a_step("a", result=1))
         await view.commit_step("run", a_step("b"), {"n": 2})
-        found, steps = await state_of(store)
-        assert (found.input, found.context) == ("fenced", {"n": 2})
+        run, steps = await state_of(store)
+        assert (run.input, run.context) == ("fenced", {"n": 2})
         assert steps == [a_step("a", result=1), a_step("b")]
-        assert await state_of(view) == (found, steps)
+        assert await state_of(view) == (run, steps)
         assert await view.get_step("run", "a") == steps[0]
         await view.delete_run("run")
         assert await state_of(store) == (None, [])
@@ -43,7 +45,7 @@ class Fencing:
     ) -> None:
         await store.create_run(a_run(context="before"))
         await store.upsert_step("run", a_step(result="before"))
-        claim = await LOST[way](store)
+        claim = await self.lost_claim(store, way)
         view = store.fenced(claim)
         before = await state_of(store)
         for write in WRITES.values():
@@ -57,7 +59,7 @@ class Fencing:
     ) -> None:
         await store.create_run(a_run())
         await store.create_run(a_run("other"))
-        view = store.fenced(await LOST["released"](store))
+        view = store.fenced(await self.lost_claim(store, "released"))
         before = await state_of(store, "other")
         calls: list[Callable[[], Awaitable[None]]] = [
             lambda: view.create_run(a_run("other", input="fenced")),
@@ -81,7 +83,7 @@ class Fencing:
         self, store: ResumableWorkflowStore
     ) -> None:
         await store.create_run(a_run())
-        view = store.fenced(await LOST["released"](store))
+        view = store.fenced(await self.lost_claim(store, "released"))
         wrong: Any = None
         calls: list[Callable[[], Awaitable[None]]] = [
             lambda: view.create_run(wrong),
@@ -102,7 +104,7 @@ class Fencing:
         self, store: ResumableWorkflowStore
     ) -> None:
         await store.create_run(a_run())
-        (claim,) = await lapsed_claims(store)
+        (claim,) = await self.expired_claims(store)
         view = store.fenced(claim)
         for write in WRITES.values():
             await write(view)
@@ -170,7 +172,7 @@ class Fencing:
     ) -> None:
         await store.create_run(a_run())
         await store.upsert_step("run", a_step())
-        lost = await LOST["released"](store)
+        lost = await self.lost_claim(store, "released")
         view = store.fenced(lost)
         assert await state_of(view) == await state_of(store)
         assert await view.get_step("run", "step") == a_step()
@@ -218,7 +220,7 @@ class Fencing:
     async def test_nothing_is_written_through_a_fence_once_the_run_was_claimed_again(
         self, store: ResumableWorkflowStore
     ) -> None:
-        """However many writes are under way when it is."""
+        """Not even by writes that are in progress at that moment."""
         await store.create_run(a_run())
 
         async def write_until_lost(view: ResumableWorkflowStore, writer: str) -> set[str]:
@@ -241,15 +243,15 @@ class Fencing:
             for _ in range(life):
                 await asyncio.sleep(0)
             await a_claim(store)
-            then = await store.list_steps("run")
+            steps = await store.list_steps("run")
             expected = expected.union(*(await asyncio.gather(*writers)))
-            assert await store.list_steps("run") == then
-            assert {step.step_id for step in then} == expected
+            assert await store.list_steps("run") == steps
+            assert {step.step_id for step in steps} == expected
 
     async def test_a_write_with_a_lost_claim_fails_alone(
         self, store: ResumableWorkflowStore
     ) -> None:
-        """Beside others made at once, with claims that hold and with none."""
+        """Concurrent writes with a valid claim, and those without a claim, succeed."""
         claims = []
         for n in range(12):
             await store.create_run(a_run(f"{n}"))

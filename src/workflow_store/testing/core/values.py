@@ -1,4 +1,4 @@
-"""The contract of what fields hold, test by test: which values come back, which are refused."""
+"""Tests of field values: which are stored without loss, and which are rejected."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import pytest
 from ...errors import InvalidStateError
 from ...state import WorkflowStepState
 from ...store import WorkflowStore
-from ..calls import CALLS
 from ..samples import (
     BAD_IDENTIFIERS,
+    CALLS,
     FOREIGN_VALUES,
     HOSTILE_IDENTIFIERS,
     HOSTILE_VALUES,
@@ -25,6 +25,10 @@ __all__ = ["Values"]
 
 
 class Values:
+    """Values come back equal to what went in; anything else is rejected before it is written."""
+
+    large_value_bytes: int = 6_000_000
+
     @pytest.mark.parametrize("name", HOSTILE_VALUES)
     async def test_a_json_value_comes_back_exactly(self, store: WorkflowStore, name: str) -> None:
         value = HOSTILE_VALUES[name]
@@ -181,7 +185,10 @@ class Values:
 
     async def test_a_large_value_comes_back(self, store: WorkflowStore) -> None:
         await store.create_run(a_run())
-        result = {"text": "é\0😀" * 500_000, "rows": [{"n": n} for n in range(20_000)]}
+        result = {
+            "text": "é\0😀" * (self.large_value_bytes // 12),  # 12 bytes, since NUL is escaped
+            "rows": [{"n": n} for n in range(self.large_value_bytes // 300)],
+        }
         await store.upsert_step("run", a_step(result=result))
         step = await store.get_step("run", "step")
         assert step is not None

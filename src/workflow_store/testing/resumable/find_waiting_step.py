@@ -1,4 +1,4 @@
-"""The contract of steps that wait, test by test."""
+"""Tests of `find_waiting_step`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["WaitingStepContract"]
 
 @pytest.mark.asyncio
 class WaitingStepContract:
-    """What `find_waiting_step` promises."""
+    """Tests of `find_waiting_step`: the step with this `wait_task_id` that has not ended."""
 
     async def test_a_waiting_step_is_found_by_the_id_that_it_waits_under(
         self, store: ResumableWorkflowStore
