@@ -94,7 +94,7 @@ class ClaimAbandonedRuns(Leases):
             await store.create_run(a_run(name))
         await self.expired_claims(store, *names)
         taken: list[RunClaim] = []
-        while True:
+        for _ in range(len(names) + 1):  # each round but the last takes over a run
             batches = await asyncio.gather(
                 *(
                     store.claim_abandoned_runs(owner=f"{n}", lease_s=LONG_S, limit=3)

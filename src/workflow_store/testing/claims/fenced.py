@@ -223,26 +223,33 @@ class Fenced(Leases):
         """Not even by writes that are in progress at that moment."""
         await store.create_run(a_run())
 
-        async def write_until_lost(view: ResumableWorkflowStore, writer: str) -> set[str]:
+        async def write_until_lost(
+            view: ResumableWorkflowStore, writer: str, claimed_again: asyncio.Event
+        ) -> set[str]:
             written: set[str] = set()
             while True:
                 step_id = f"{writer}:{len(written)}"
+                must_fail = claimed_again.is_set()
                 try:
                     await view.upsert_step("run", a_step(step_id))
                 except ClaimLostError:
                     return written
+                assert not must_fail
                 written.add(step_id)
                 await asyncio.sleep(0)
 
         expected: set[str] = set()
         for life in range(10):
             view = store.fenced(await a_claim(store))
+            claimed_again = asyncio.Event()
             writers = [
-                asyncio.ensure_future(write_until_lost(view, f"{life}:{n}")) for n in range(8)
+                asyncio.ensure_future(write_until_lost(view, f"{life}:{n}", claimed_again))
+                for n in range(8)
             ]
             for _ in range(life):
                 await asyncio.sleep(0)
             await a_claim(store)
+            claimed_again.set()
             steps = await store.list_steps("run")
             expected = expected.union(*(await asyncio.gather(*writers)))
             assert await store.list_steps("run") == steps

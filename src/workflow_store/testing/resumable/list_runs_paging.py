@@ -25,6 +25,7 @@ async def listed_ids(store: ResumableWorkflowStore, **options: Any) -> list[str]
         page = await store.list_runs(**options, cursor=page.next_cursor)
         assert page.runs
         ids += [run.run_task_id for run in page.runs]
+        assert len(ids) == len({*ids})
     return ids
 
 
@@ -79,6 +80,8 @@ class ListRunsPaging:
         while pages == 0 or cursor is not None:
             page = await store.list_runs(limit=limit, cursor=cursor)
             listed += [run.run_task_id for run in page.runs]
+            assert len(listed) == len({*listed})
+            assert not any(name.startswith("newest") for name in listed)
             cursor, pages = page.next_cursor, pages + 1
             await store.create_run(a_run(f"newest {pages}", created_at=hour(10 + pages)))
             if pages < 4:
@@ -90,8 +93,6 @@ class ListRunsPaging:
                 await store.delete_run(run_task_id)
                 leave.remove(run_task_id)
         assert [name for name in listed if name in stay] == stay[::-1]
-        assert len(listed) == len({*listed})
-        assert not any(name.startswith("newest") for name in listed)
 
     async def test_the_limit_may_change_from_page_to_page(
         self, store: ResumableWorkflowStore
