@@ -16,7 +16,7 @@ __all__ = ["OpenClose"]
 class OpenClose:
     """`open` and `close` may be repeated; `close` completes the calls made before it."""
 
-    patience_s: float = 60.0
+    patience_s: float = 300.0
 
     @pytest.mark.parametrize("call", CALLS)
     async def test_a_closed_store_refuses_every_call(self, store: WorkflowStore, call: str) -> None:
