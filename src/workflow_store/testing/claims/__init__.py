@@ -55,6 +55,7 @@ class ClaimArguments(Leases):
         assert len(await store.claim_abandoned_runs(owner="other")) == 1
 
     async def test_what_is_no_claim_is_refused(self, store: ResumableWorkflowStore) -> None:
+        """Only a `RunClaim` with valid fields is accepted."""
         await store.create_run(a_run())
         claim = await a_claim(store)
         wrong_token: Any = str(claim.token)

@@ -53,6 +53,7 @@ class ClaimAbandonedRuns(Leases):
     async def test_an_owner_gets_back_what_it_abandoned_itself(
         self, store: ResumableWorkflowStore
     ) -> None:
+        """`claim_abandoned_runs` also takes over the expired claims of its caller."""
         await store.create_run(a_run())
         (old,) = await self.expired_claims(store)
         (claim,) = await store.claim_abandoned_runs(owner="me")

@@ -75,6 +75,7 @@ class ClaimRun(Leases):
     async def test_a_claim_anew_has_the_lease_of_its_own(
         self, store: ResumableWorkflowStore
     ) -> None:
+        """The lease of a new claim replaces that of the owner's previous claim."""
         await store.create_run(a_run())
         await a_claim(store)
         await self.expired_claims(store)

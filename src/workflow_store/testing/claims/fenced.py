@@ -57,6 +57,7 @@ class Fenced(Leases):
     async def test_the_fence_of_a_lost_claim_keeps_from_other_runs_too(
         self, store: ResumableWorkflowStore
     ) -> None:
+        """A fenced store whose claim is lost writes to no run at all."""
         await store.create_run(a_run())
         await store.create_run(a_run("other"))
         view = store.fenced(await self.lost_claim(store, "released"))
@@ -82,6 +83,7 @@ class Fenced(Leases):
     async def test_a_bad_argument_is_told_of_even_where_the_claim_is_lost(
         self, store: ResumableWorkflowStore
     ) -> None:
+        """Arguments are validated before the claim is checked."""
         await store.create_run(a_run())
         view = store.fenced(await self.lost_claim(store, "released"))
         wrong: Any = None
@@ -149,6 +151,7 @@ class Fenced(Leases):
     async def test_a_run_deleted_through_its_fence_is_closed_to_it(
         self, store: ResumableWorkflowStore
     ) -> None:
+        """Deleting the run ends its claim."""
         await store.create_run(a_run())
         view = store.fenced(await a_claim(store))
         await view.delete_run("run")
@@ -170,6 +173,7 @@ class Fenced(Leases):
     async def test_a_lost_claim_reads_and_claims_as_ever_through_its_fence(
         self, store: ResumableWorkflowStore
     ) -> None:
+        """Reads and claim methods of a fenced store do not check its claim."""
         await store.create_run(a_run())
         await store.upsert_step("run", a_step())
         lost = await self.lost_claim(store, "released")
@@ -191,6 +195,7 @@ class Fenced(Leases):
     async def test_a_fence_in_a_fence_is_that_of_the_other_claim_alone(
         self, store: ResumableWorkflowStore
     ) -> None:
+        """`fenced` of a fenced store checks only the new claim."""
         for name in ("run", "other"):
             await store.create_run(a_run(name))
         one, other = await a_claim(store), await a_claim(store, "other")
@@ -208,6 +213,7 @@ class Fenced(Leases):
     async def test_opening_and_closing_a_view_does_nothing(
         self, store: ResumableWorkflowStore
     ) -> None:
+        """A fenced store is open for as long as the store that it belongs to."""
         await store.create_run(a_run())
         view = store.fenced(await a_claim(store))
         async with view as entered:

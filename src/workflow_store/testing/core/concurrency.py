@@ -48,6 +48,7 @@ class Concurrency:
         assert step.error == str(step.result)
 
     async def test_a_write_to_a_missing_run_fails_alone(self, store: WorkflowStore) -> None:
+        """Concurrent writes to an existing run succeed."""
         await store.create_run(a_run())
         outcomes = await asyncio.gather(
             *(store.upsert_step("run" if n % 2 else "nothing", a_step(f"{n}")) for n in range(20)),

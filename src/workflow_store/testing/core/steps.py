@@ -87,6 +87,7 @@ class Steps:
         assert await step_ids(store) == order
 
     async def test_the_order_is_that_of_each_run(self, store: WorkflowStore) -> None:
+        """Writes to other runs do not change the order of a run's steps."""
         for run_task_id in ("one", "two"):
             await store.create_run(a_run(run_task_id))
         for run_task_id, step_id in (("one", "b"), ("two", "a"), ("two", "b"), ("one", "a")):

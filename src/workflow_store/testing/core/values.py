@@ -40,8 +40,8 @@ class Values:
         run, step = await store.get_run("run"), await store.get_step("run", "step")
         assert run is not None
         assert step is not None
-        for found in (run.input, run.context, step.result):
-            assert exact(found) == exact(value)
+        for stored in (run.input, run.context, step.result):
+            assert exact(stored) == exact(value)
         if name != "128 levels":
             assert exact(run.definition) == exact(definition)
         await store.update_context("run", [])
@@ -124,6 +124,7 @@ class Values:
     async def test_a_field_spoiled_after_construction_is_refused(
         self, store: WorkflowStore
     ) -> None:
+        """A write validates its argument, even if it was valid when it was created."""
         await store.create_run(a_run())
         spoiled = [
             WorkflowStepState.model_construct(step_id="a", status="no such status"),
@@ -157,11 +158,12 @@ class Values:
         run, step = await store.get_run("run"), await store.get_step("run", "step")
         assert run is not None
         assert step is not None
-        for found in (run.created_at, run.updated_at, step.started_at, step.completed_at):
-            assert found is not None
-            assert (found, found.tzinfo) == (moment, UTC)
+        for time in (run.created_at, run.updated_at, step.started_at, step.completed_at):
+            assert time is not None
+            assert (time, time.tzinfo) == (moment, UTC)
 
     async def test_the_callers_objects_and_the_stores_are_apart(self, store: WorkflowStore) -> None:
+        """Changing an object that was passed in or returned never changes the store."""
         run, step, context = a_run(context={"a": []}), a_step(result={"b": []}), {"c": [0]}
         await store.create_run(run)
         await store.upsert_step("run", step)
@@ -173,10 +175,10 @@ class Values:
         first.context["a"].append("changed")
         listed[0].result["b"].append("changed")
         listed.clear()
-        second, found = await store.get_run("run"), await store.get_step("run", "step")
+        second, stored_step = await store.get_run("run"), await store.get_step("run", "step")
         assert second is not None
-        assert found is not None
-        assert (second.context, found.result) == ({"a": []}, {"b": []})
+        assert stored_step is not None
+        assert (second.context, stored_step.result) == ({"a": []}, {"b": []})
         await store.update_context("run", context)
         context["c"].append(1)
         third = await store.get_run("run")

@@ -75,6 +75,7 @@ class AcrossMethods(Leases):
     async def test_a_lost_claim_looks_and_purges_as_ever_through_its_fence(
         self, store: ResumableWorkflowStore, way: str
     ) -> None:
+        """Reads and `purge_runs` of a fenced store do not check its claim."""
         await store.create_run(a_run())
         view = store.fenced(await self.lost_claim(store, way))
         run, step = a_run(created_at=hour(0)), a_step(wait_task_id="w")

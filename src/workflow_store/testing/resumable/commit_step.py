@@ -139,6 +139,7 @@ class CommitStepContract:
     async def test_a_commit_of_a_spoiled_step_writes_neither(
         self, store: ResumableWorkflowStore
     ) -> None:
+        """An invalid step changes neither the step nor the context."""
         run = a_run()
         await store.create_run(run)
         spoiled: tuple[Any, ...] = (
@@ -198,6 +199,7 @@ class CommitStepContract:
     async def test_what_was_committed_and_the_callers_objects_are_apart(
         self, store: ResumableWorkflowStore
     ) -> None:
+        """Changing an object that was passed in never changes the store."""
         await store.create_run(a_run())
         step, context = a_step(result={"a": []}), {"b": [0]}
         await store.commit_step("run", step, context)
@@ -237,6 +239,7 @@ class CommitStepContract:
     async def test_a_commit_to_a_missing_run_fails_alone(
         self, store: ResumableWorkflowStore
     ) -> None:
+        """Concurrent commits to an existing run succeed."""
         await store.create_run(a_run())
         outcomes = await asyncio.gather(
             *(

@@ -60,6 +60,7 @@ class ListRunsOrder:
     async def test_a_run_created_again_is_listed_once_where_it_now_belongs(
         self, store: ResumableWorkflowStore
     ) -> None:
+        """`create_run` replaces `created_at`, and with it the position in the list."""
         for n in range(3):
             await store.create_run(a_run(f"{n}", created_at=hour(n)))
         await store.create_run(a_run("0", created_at=hour(9), agent_id="new"))
@@ -151,6 +152,7 @@ class RunSummaries:
         assert run.step_counts == Counter(TaskStatus)
 
     async def test_a_summary_and_the_store_are_apart(self, store: ResumableWorkflowStore) -> None:
+        """Changing a returned page never changes the store."""
         await store.create_run(a_run())
         page = await store.list_runs()
         page.runs[0].agent_id = "changed"
@@ -198,6 +200,7 @@ class ListRunsFilters:
     async def test_times_are_bounds_that_are_not_reached_themselves(
         self, store: ResumableWorkflowStore
     ) -> None:
+        """`created_after` and `created_before` are exclusive."""
         times = (START - MICROSECOND, START, START + MICROSECOND)
         await create_runs(store, (a_run(f"{n}", created_at=time) for n, time in enumerate(times)))
         for bound in (START, START.astimezone(UTC_PLUS_0545)):

@@ -63,8 +63,8 @@ class SnapshotContract:
         await store.upsert_step("run", a_step(result=value))
         snapshot = await store.load_run("run")
         assert snapshot is not None
-        for found in (snapshot.run.input, snapshot.run.context, snapshot.steps[0].result):
-            assert exact(found) == exact(value)
+        for stored in (snapshot.run.input, snapshot.run.context, snapshot.steps[0].result):
+            assert exact(stored) == exact(value)
 
     async def test_a_snapshot_is_of_exactly_one_identifier(
         self, store: ResumableWorkflowStore
@@ -79,6 +79,7 @@ class SnapshotContract:
             assert snapshot.steps == [a_step(identifier)]
 
     async def test_a_snapshot_and_the_store_are_apart(self, store: ResumableWorkflowStore) -> None:
+        """Changing a returned snapshot never changes the store."""
         await store.create_run(a_run(context={"a": []}))
         await store.upsert_step("run", a_step(result={"b": []}))
         first = await store.load_run("run")
@@ -94,6 +95,8 @@ class SnapshotContract:
     async def test_a_snapshot_never_mixes_two_lives_of_a_run(
         self, store: ResumableWorkflowStore
     ) -> None:
+        """A run that was deleted and created again has no step of the deleted run."""
+
         async def live() -> None:
             for life in range(30):
                 await store.create_run(a_run(context=life))

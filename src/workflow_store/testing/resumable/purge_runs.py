@@ -165,6 +165,7 @@ class PurgeContract:
     async def test_a_step_that_begins_while_its_run_is_purged_is_kept_with_it_or_refused(
         self, store: ResumableWorkflowStore
     ) -> None:
+        """The run is kept with the new step, or the write raises `RunNotFoundError`."""
         names = await _create_old(store, 20, TaskStatus.COMPLETED)
         running = a_step("begins", status=TaskStatus.RUNNING)
         outcomes = await asyncio.gather(
@@ -180,6 +181,7 @@ class PurgeContract:
     async def test_a_purged_run_is_as_one_that_was_never_created(
         self, store: ResumableWorkflowStore
     ) -> None:
+        """A late write raises `RunNotFoundError`; a new run under the same id has no steps."""
         for identifier in HOSTILE_IDENTIFIERS:
             await store.create_run(a_run(identifier, created_at=START))
             await store.upsert_step(identifier, a_step(identifier, status=TaskStatus.CANCELED))
