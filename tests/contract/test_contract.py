@@ -1,4 +1,4 @@
-"""Our own stores keep the contract, and the kit takes a store that has the seven only."""
+"""Our own stores keep the contract, and the kit needs the seven methods only."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def roles(postgres_server: str) -> Iterator[Roles]:
 
 
 class TestWithARoleThatMayNotCreate(ResumableWorkflowStoreContract):
-    """PostgreSQL in a schema of our own, with the rights that docs/host.md grants and no other."""
+    """PostgreSQL in a schema of its own, with only the rights that docs/host.md grants."""
 
     @pytest.fixture
     async def store(self, roles: Roles) -> AsyncIterator[WorkflowStore]:
@@ -45,7 +45,7 @@ class TestWithARoleThatMayNotCreate(ResumableWorkflowStoreContract):
 
 
 class StoreOfAThirdParty(WorkflowStore):
-    """What somebody else writes: the seven methods, opening and closing."""
+    """A store of another package: the seven methods, `open` and `close`."""
 
     def __init__(self) -> None:
         self._inner = InMemoryWorkflowStore()
@@ -79,7 +79,7 @@ class StoreOfAThirdParty(WorkflowStore):
 
 
 class TestAStoreOfAThirdParty(WorkflowStoreContract):
-    """It needs no more than the seven to be certified."""
+    """The seven methods are enough to be certified."""
 
     @pytest.fixture
     async def store(self) -> AsyncIterator[WorkflowStore]:
@@ -89,7 +89,7 @@ class TestAStoreOfAThirdParty(WorkflowStoreContract):
 
 
 def test_no_part_of_the_kit_hides_a_test_of_another() -> None:
-    """Of two tests of one name, only one would be run."""
+    """Of two tests with the same name, pytest would run only one."""
     names = Counter(
         name
         for part in ResumableWorkflowStoreContract.__mro__
@@ -100,7 +100,7 @@ def test_no_part_of_the_kit_hides_a_test_of_another() -> None:
 
 
 async def test_tokens_of_a_store_in_memory_grow_across_closing() -> None:
-    """A claim from before never fits a run that came after."""
+    """A claim from before never matches a run that was created after."""
     store = InMemoryWorkflowStore()
     tokens = []
     for _ in range(2):

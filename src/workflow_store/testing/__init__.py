@@ -1,7 +1,7 @@
-"""The contract of a store as tests, for stores of your own.
+"""The contract of a store as tests, and samples for tests of one's own.
 
-Install `workflow-store[testing]`, subclass `WorkflowStoreContract` in a test module, and give
-it a `store` fixture that yields your store, open and empty:
+Install `workflow-store[testing]`, subclass `WorkflowStoreContract` in a test module, and add
+a fixture `store` that yields your store, open and empty:
 
     import pytest_asyncio
     from workflow_store.testing import WorkflowStoreContract
@@ -12,12 +12,15 @@ it a `store` fixture that yields your store, open and empty:
             async with MyStore() as store:
                 yield store
 
-A store that passes is one. The stores of this package are put through the same class.
+A store that passes these tests keeps the contract of the seven methods. The stores of this
+package run the same tests.
 
-That is the contract of the seven methods. `ResumableWorkflowStoreContract` is that of a
-`ResumableWorkflowStore`, whole. A store that has a part of it subclasses what it has, beside
-`WorkflowStoreContract`: `SnapshotContract`, `CommitStepContract`, `ListingContract`,
-`WaitingStepContract`, `PurgeContract` or `ClaimsContract`.
+`ResumableWorkflowStoreContract` is the whole contract of a `ResumableWorkflowStore`. A store
+with only some of its methods adds their classes to `WorkflowStoreContract`: `SnapshotContract`,
+`CommitStepContract`, `ListingContract`, `WaitingStepContract`, `PurgeContract` or
+`ClaimsContract`.
+
+Class attributes adapt the tests to a slow or small store; each class documents its own.
 """
 
 import pkgutil
@@ -28,7 +31,8 @@ pytest.register_assert_rewrite(
     *(f"{__name__}.{module.name}" for module in pkgutil.iter_modules(__path__))
 )
 
-# These come after their asserts were registered.
+# pytest rewrites the asserts of modules that are imported after their registration.
+# https://docs.pytest.org/en/stable/how-to/writing_plugins.html#assertion-rewriting
 from .claims import ClaimsContract  # noqa: E402
 from .core import WorkflowStoreContract  # noqa: E402
 from .resumable import ResumableWorkflowStoreContract  # noqa: E402
@@ -37,9 +41,10 @@ from .resumable.find_waiting_step import WaitingStepContract  # noqa: E402
 from .resumable.list_runs import ListingContract  # noqa: E402
 from .resumable.load_run import SnapshotContract  # noqa: E402
 from .resumable.purge_runs import PurgeContract  # noqa: E402
-from .samples import a_run, a_step  # noqa: E402
+from .samples import HOSTILE_VALUES, a_run, a_step, exact  # noqa: E402
 
 __all__ = [
+    "HOSTILE_VALUES",
     "ClaimsContract",
     "CommitStepContract",
     "ListingContract",
@@ -50,4 +55,5 @@ __all__ = [
     "WorkflowStoreContract",
     "a_run",
     "a_step",
+    "exact",
 ]

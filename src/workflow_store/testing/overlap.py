@@ -1,4 +1,4 @@
-"""Looking at a store while something else is at work on it."""
+"""Assertions that run while other work goes on in a store."""
 
 from __future__ import annotations
 
@@ -9,26 +9,28 @@ from typing import Any
 from ..store import ResumableWorkflowStore
 from .samples import a_run, a_step
 
-__all__ = ["beside", "beside_writes"]
+__all__ = ["check_during", "check_during_writes"]
 
 
-async def beside(work: Coroutine[Any, Any, None], look: Callable[[], Awaitable[None]]) -> None:
-    """Look again and again while something is at work."""
-    working = asyncio.ensure_future(work)
+async def check_during(
+    work: Coroutine[Any, Any, None], check: Callable[[], Awaitable[None]]
+) -> None:
+    """Repeat a check until the work is done."""
+    task = asyncio.ensure_future(work)
     try:
-        while not working.done():
-            await look()
+        while not task.done():
+            await check()
             await asyncio.sleep(0)
     finally:
-        await working
+        await task
 
 
-async def beside_writes(
+async def check_during_writes(
     store: ResumableWorkflowStore,
     write: Callable[[int], Awaitable[None]],
-    look: Callable[[], Awaitable[None]],
+    check: Callable[[], Awaitable[None]],
 ) -> None:
-    """Look again and again while numbers are written to a run whose step and context hold 0."""
+    """Repeat a check while `write` writes 1, 2, 3 … to a run whose step and context hold 0."""
     await store.create_run(a_run(context=0))
     await store.upsert_step("run", a_step(result=0))
 
@@ -36,4 +38,4 @@ async def beside_writes(
         for number in range(1, 50):
             await write(number)
 
-    await beside(write_all(), look)
+    await check_during(write_all(), check)

@@ -1,26 +1,44 @@
-"""States and values for tests."""
+"""Sample runs, steps, times, identifiers and JSON values, and sample calls of a store."""
 
 from __future__ import annotations
 
+import asyncio
 import math
+from collections.abc import Awaitable, Callable, Iterable
+from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Any
 
 from .. import json_codec
-from ..state import WorkflowExecutionState, WorkflowStepState
+from ..state import JsonValue, WorkflowExecutionState, WorkflowStepState
+from ..store import WorkflowStore
 
 __all__ = [
     "BAD_IDENTIFIERS",
+    "BAD_TIMES",
+    "CALLS",
     "FOREIGN_VALUES",
     "HOSTILE_IDENTIFIERS",
     "HOSTILE_VALUES",
+    "MICROSECOND",
+    "START",
+    "UTC_PLUS_0545",
     "a_run",
     "a_step",
+    "create_runs",
     "exact",
+    "hour",
+    "step_ids",
 ]
 
 
 def a_run(run_task_id: str = "run", **fields: Any) -> WorkflowExecutionState:
-    """Make a run; what is not named is filled in."""
+    """Return a sample run.
+
+    Args:
+        run_task_id: the id of the run.
+        fields: fields of `WorkflowExecutionState`; required ones that are left out get a
+            sample value, the others their default.
+    """
     fields = {
         "agent_id": "agent",
         "thread_id": "thread",
@@ -32,12 +50,24 @@ def a_run(run_task_id: str = "run", **fields: Any) -> WorkflowExecutionState:
 
 
 def a_step(step_id: str = "step", **fields: Any) -> WorkflowStepState:
-    """Make a step; what is not named has its default."""
+    """Return a sample step.
+
+    Args:
+        step_id: the id of the step.
+        fields: fields of `WorkflowStepState`; those that are left out have their default.
+    """
     return WorkflowStepState(step_id=step_id, **fields)
 
 
 def exact(value: Any) -> str:
-    """Render a JSON value so that equal texts mean equal in type, bits and key order."""
+    """Return the JSON text of a value, for comparisons that are stricter than `==`.
+
+    Two texts are equal only if the values are equal in type, in every bit and in the order of
+    keys: `1`, `1.0` and `True` differ, and so do `0.0` and `-0.0`.
+
+    Raises:
+        InvalidStateError: the value is not JSON.
+    """
     return json_codec.encode(value, field="value")
 
 
@@ -54,7 +84,7 @@ def _circular() -> Any:
     return value
 
 
-HOSTILE_VALUES: dict[str, Any] = {
+HOSTILE_VALUES: dict[str, JsonValue] = {
     "null": None,
     "booleans": [True, False],
     "one is not one point zero is not true": [1, 1.0, True],
@@ -75,7 +105,7 @@ HOSTILE_VALUES: dict[str, Any] = {
     "128 levels": _nested(128),
     "text that looks like something else": ["null", "NaN", "2026-01-01T00:00:00Z", "1.0", "[]"],
 }
-"""JSON values that one database or another would change, by what is special about them."""
+"""JSON values that databases and serializers tend to change, each under a description."""
 
 FOREIGN_VALUES: dict[str, tuple[Any, str]] = {
     "NaN": ({"a": [0, math.nan]}, ".a[1]"),
@@ -92,10 +122,10 @@ FOREIGN_VALUES: dict[str, tuple[Any, str]] = {
     "129 levels": (_nested(129), ".in[0].in"),
     "a container that holds itself": (_circular(), ".a[0].a"),
 }
-"""Values that are not JSON, and the path inside them that the error must name."""
+"""Values that are not JSON, each with the path inside it that the error must name."""
 
 BAD_IDENTIFIERS: tuple[Any, ...] = ("", "a\0b", "\ud800", "x" * 1025, "é" * 513, None, 7, b"run")
-"""What is no identifier, and is refused."""
+"""Values that are not identifiers."""
 
 HOSTILE_IDENTIFIERS = (
     " ",
@@ -117,4 +147,43 @@ HOSTILE_IDENTIFIERS = (
     "x" * 1024,
     "é" * 512,
 )
-"""Identifiers that differ byte by byte although a collation may call some of them equal."""
+"""Identifiers that differ in their bytes, while some collations treat some of them as equal."""
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+UTC_PLUS_0545 = timezone(timedelta(hours=5, minutes=45))
+
+BAD_TIMES: tuple[Any, ...] = (
+    datetime(2026, 1, 1),  # noqa: DTZ001
+    datetime(1, 1, 1, tzinfo=UTC_PLUS_0545),
+    date(2026, 1, 1),
+    "2026-01-01T00:00:00Z",
+    0,
+)
+"""Values that are not aware datetimes, or that UTC cannot represent."""
+
+CALLS: dict[str, Callable[[WorkflowStore, Any], Awaitable[Any]]] = {
+    "create_run": lambda store, _: store.create_run(a_run()),
+    "get_run": lambda store, run: store.get_run(run),
+    "update_context": lambda store, run: store.update_context(run, {}),
+    "delete_run": lambda store, run: store.delete_run(run),
+    "upsert_step": lambda store, run: store.upsert_step(run, a_step()),
+    "get_step": lambda store, run: store.get_step(run, "step"),
+    "get_step by step": lambda store, step: store.get_step("run", step),
+    "list_steps": lambda store, run: store.list_steps(run),
+}
+"""A call of each of the seven methods, with one identifier as its argument."""
+
+
+def hour(number: int) -> datetime:
+    """Return the time this many hours after `START`."""
+    return START + timedelta(hours=number)
+
+
+async def create_runs(store: WorkflowStore, runs: Iterable[WorkflowExecutionState]) -> None:
+    await asyncio.gather(*(store.create_run(run) for run in runs))
+
+
+async def step_ids(store: WorkflowStore, run_task_id: str = "run") -> list[str]:
+    """Return the ids of a run's steps in their order."""
+    return [step.step_id for step in await store.list_steps(run_task_id)]

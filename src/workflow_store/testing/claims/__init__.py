@@ -1,4 +1,4 @@
-"""The contract of sharing runs among processes: what its methods refuse, and the whole."""
+"""The tests of claims: one module per method, and invalid arguments here."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import pytest
 from ...errors import InvalidStateError, StoreClosedError
 from ...store import ResumableWorkflowStore, RunClaim
 from ..samples import BAD_IDENTIFIERS, a_run
-from .claim_abandoned_runs import Abandoned
-from .claim_run import Claiming
-from .fenced import Fencing
-from .leases import LONG_S, WRITES, a_claim, lapsed_claims
-from .renew_and_release import Renewing
+from .claim_abandoned_runs import ClaimAbandonedRuns
+from .claim_run import ClaimRun
+from .fenced import Fenced
+from .leases import LONG_S, WRITES, Leases, a_claim
+from .renew_and_release import RenewAndRelease
 
 __all__ = ["ClaimsContract"]
 
@@ -26,12 +26,14 @@ _BAD_LEASES: tuple[Any, ...] = (
 )  # fmt: skip
 
 
-class _Arguments:
+class ClaimArguments(Leases):
+    """A bad argument is an `InvalidStateError`; nothing is claimed, renewed or released."""
+
     async def test_a_claim_with_a_bad_argument_is_refused(
         self, store: ResumableWorkflowStore
     ) -> None:
         await store.create_run(a_run())
-        await lapsed_claims(store)
+        await self.expired_claims(store)
         for identifier in BAD_IDENTIFIERS:
             with pytest.raises(InvalidStateError):
                 await store.claim_run(identifier, owner="me")
@@ -53,6 +55,7 @@ class _Arguments:
         assert len(await store.claim_abandoned_runs(owner="other")) == 1
 
     async def test_what_is_no_claim_is_refused(self, store: ResumableWorkflowStore) -> None:
+        """Only a `RunClaim` with valid fields is accepted."""
         await store.create_run(a_run())
         claim = await a_claim(store)
         wrong_token: Any = str(claim.token)
@@ -67,13 +70,13 @@ class _Arguments:
             claim._replace(lease_s=0.0),
             claim._replace(lease_s=math.nan),
         )
-        for each in wrong:
+        for value in wrong:
             with pytest.raises(InvalidStateError):
-                await store.renew_claim(each)
+                await store.renew_claim(value)
             with pytest.raises(InvalidStateError):
-                await store.release_claim(each)
+                await store.release_claim(value)
             with pytest.raises(InvalidStateError):
-                store.fenced(each)
+                store.fenced(value)
         await store.renew_claim(claim)
 
     async def test_a_closed_store_refuses_every_call_with_claims(
@@ -104,8 +107,14 @@ class _Arguments:
 
 
 @pytest.mark.asyncio
-class ClaimsContract(Claiming, Abandoned, Renewing, _Arguments, Fencing):
-    """What claims promise, and the writes that need one.
+class ClaimsContract(ClaimRun, ClaimAbandonedRuns, RenewAndRelease, ClaimArguments, Fenced):
+    """Tests of claims, leases and fenced writes.
 
-    That is `claim_run`, `claim_abandoned_runs`, `renew_claim`, `release_claim` and `fenced`.
+    They cover `claim_run`, `claim_abandoned_runs`, `renew_claim`, `release_claim` and `fenced`.
+
+    Attributes:
+        short_lease_s: the length of a lease that is to expire, in seconds. Raise it if the store
+            has a minimum, or rounds leases up.
+        expiry_margin_s: how much longer than `short_lease_s` a test waits for the expiry, in
+            seconds. It exceeds the resolution of the clock that leases go by.
     """

@@ -1,4 +1,4 @@
-"""The contract of claiming a run, test by test."""
+"""Tests of `claim_run`."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from ...errors import ClaimLostError, RunNotFoundError
 from ...state import TaskStatus
 from ...store import ResumableWorkflowStore, RunClaim
 from ..samples import HOSTILE_IDENTIFIERS, a_run, a_step
-from .leases import LONG_S, SHORT_S, a_claim, lapsed_claims, state_of
+from .leases import LONG_S, Leases, a_claim, state_of
 
-__all__ = ["Claiming"]
+__all__ = ["ClaimRun"]
 
 
-class Claiming:
+class ClaimRun(Leases):
+    """`claim_run` returns a claim, or None while another owner's lease holds."""
+
     async def test_a_claim_tells_whose_it_is_and_until_when(
         self, store: ResumableWorkflowStore
     ) -> None:
@@ -46,7 +48,7 @@ class Claiming:
         self, store: ResumableWorkflowStore
     ) -> None:
         await store.create_run(a_run())
-        (claim,) = await lapsed_claims(store)
+        (claim,) = await self.expired_claims(store)
         taken = await a_claim(store, owner="other")
         assert taken.token > claim.token
         assert await store.claim_run("run", owner="me") is None
@@ -73,12 +75,13 @@ class Claiming:
     async def test_a_claim_anew_has_the_lease_of_its_own(
         self, store: ResumableWorkflowStore
     ) -> None:
+        """The lease of a new claim replaces that of the owner's previous claim."""
         await store.create_run(a_run())
         await a_claim(store)
-        await lapsed_claims(store)
-        await a_claim(store, owner="other", lease_s=SHORT_S)
+        await self.expired_claims(store)
+        await a_claim(store, owner="other", lease_s=self.short_lease_s)
         await a_claim(store, owner="other")
-        await asyncio.sleep(SHORT_S + 0.1)
+        await self.wait_for_expiry()
         assert await store.claim_run("run", owner="me") is None
 
     async def test_a_claim_needs_its_run(self, store: ResumableWorkflowStore) -> None:
@@ -112,11 +115,11 @@ class Claiming:
             first = await a_claim(store)
             again = await a_claim(store)
             await store.release_claim(again)
-            (lapsed,) = await lapsed_claims(store, owner="another")
-            taken = await a_claim(store, owner="other", lease_s=SHORT_S)
-            await asyncio.sleep(SHORT_S + 0.1)
+            (expired,) = await self.expired_claims(store, owner="another")
+            taken = await a_claim(store, owner="other", lease_s=self.short_lease_s)
+            await self.wait_for_expiry()
             (abandoned,) = await store.claim_abandoned_runs(owner="me")
-            tokens += [claim.token for claim in (first, again, lapsed, taken, abandoned)]
+            tokens += [claim.token for claim in (first, again, expired, taken, abandoned)]
             await store.delete_run("run")
         assert tokens == sorted({*tokens})
         assert len(tokens) == 10
@@ -126,7 +129,7 @@ class Claiming:
         await store.upsert_step("run", a_step(status=TaskStatus.RUNNING))
         before = await state_of(store)
         await store.release_claim(await store.renew_claim(await a_claim(store)))
-        await lapsed_claims(store)
+        await self.expired_claims(store)
         await store.claim_abandoned_runs(owner="other")
         assert await state_of(store) == before
 
@@ -161,9 +164,9 @@ class Claiming:
     async def test_of_many_that_take_over_a_run_at_once_one_gets_it(
         self, store: ResumableWorkflowStore
     ) -> None:
-        """Its old owner may be one of them, with a claim or with a renewal."""
+        """The previous owner is one of them, with a claim and with a renewal."""
         await store.create_run(a_run())
-        (old,) = await lapsed_claims(store)
+        (old,) = await self.expired_claims(store)
 
         async def renewed() -> list[RunClaim]:
             try:

@@ -1,4 +1,4 @@
-"""The contract of writes that need a claim, test by test."""
+"""Tests of `fenced`."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ import pytest
 from ...errors import ClaimLostError, InvalidStateError, RunNotFoundError
 from ...store import ResumableWorkflowStore
 from ..samples import a_run, a_step
-from .leases import LOST, WRITES, a_claim, lapsed_claims, state_of
+from .leases import LOST, WRITES, Leases, a_claim, state_of
 
-__all__ = ["Fencing"]
+__all__ = ["Fenced"]
 
 
-class Fencing:
+class Fenced(Leases):
+    """A write through `fenced` changes nothing once the claim is lost: `ClaimLostError`."""
+
     async def test_writes_through_a_fence_are_those_of_the_store(
         self, store: ResumableWorkflowStore
     ) -> None:
@@ -29,10 +31,10 @@ class Fencing:
         await view.update_context("run", {"n": 1})
         await view.upsert_step("run", a_step("a", result=1))
         await view.commit_step("run", a_step("b"), {"n": 2})
-        found, steps = await state_of(store)
-        assert (found.input, found.context) == ("fenced", {"n": 2})
+        run, steps = await state_of(store)
+        assert (run.input, run.context) == ("fenced", {"n": 2})
         assert steps == [a_step("a", result=1), a_step("b")]
-        assert await state_of(view) == (found, steps)
+        assert await state_of(view) == (run, steps)
         assert await view.get_step("run", "a") == steps[0]
         await view.delete_run("run")
         assert await state_of(store) == (None, [])
@@ -43,7 +45,7 @@ class Fencing:
     ) -> None:
         await store.create_run(a_run(context="before"))
         await store.upsert_step("run", a_step(result="before"))
-        claim = await LOST[way](store)
+        claim = await self.lost_claim(store, way)
         view = store.fenced(claim)
         before = await state_of(store)
         for write in WRITES.values():
@@ -55,9 +57,10 @@ class Fencing:
     async def test_the_fence_of_a_lost_claim_keeps_from_other_runs_too(
         self, store: ResumableWorkflowStore
     ) -> None:
+        """A fenced store whose claim is lost writes to no run at all."""
         await store.create_run(a_run())
         await store.create_run(a_run("other"))
-        view = store.fenced(await LOST["released"](store))
+        view = store.fenced(await self.lost_claim(store, "released"))
         before = await state_of(store, "other")
         calls: list[Callable[[], Awaitable[None]]] = [
             lambda: view.create_run(a_run("other", input="fenced")),
@@ -80,8 +83,9 @@ class Fencing:
     async def test_a_bad_argument_is_told_of_even_where_the_claim_is_lost(
         self, store: ResumableWorkflowStore
     ) -> None:
+        """Arguments are validated before the claim is checked."""
         await store.create_run(a_run())
-        view = store.fenced(await LOST["released"](store))
+        view = store.fenced(await self.lost_claim(store, "released"))
         wrong: Any = None
         calls: list[Callable[[], Awaitable[None]]] = [
             lambda: view.create_run(wrong),
@@ -102,7 +106,7 @@ class Fencing:
         self, store: ResumableWorkflowStore
     ) -> None:
         await store.create_run(a_run())
-        (claim,) = await lapsed_claims(store)
+        (claim,) = await self.expired_claims(store)
         view = store.fenced(claim)
         for write in WRITES.values():
             await write(view)
@@ -147,6 +151,7 @@ class Fencing:
     async def test_a_run_deleted_through_its_fence_is_closed_to_it(
         self, store: ResumableWorkflowStore
     ) -> None:
+        """Deleting the run ends its claim."""
         await store.create_run(a_run())
         view = store.fenced(await a_claim(store))
         await view.delete_run("run")
@@ -168,9 +173,10 @@ class Fencing:
     async def test_a_lost_claim_reads_and_claims_as_ever_through_its_fence(
         self, store: ResumableWorkflowStore
     ) -> None:
+        """Reads and claim methods of a fenced store do not check its claim."""
         await store.create_run(a_run())
         await store.upsert_step("run", a_step())
-        lost = await LOST["released"](store)
+        lost = await self.lost_claim(store, "released")
         view = store.fenced(lost)
         assert await state_of(view) == await state_of(store)
         assert await view.get_step("run", "step") == a_step()
@@ -189,6 +195,7 @@ class Fencing:
     async def test_a_fence_in_a_fence_is_that_of_the_other_claim_alone(
         self, store: ResumableWorkflowStore
     ) -> None:
+        """`fenced` of a fenced store checks only the new claim."""
         for name in ("run", "other"):
             await store.create_run(a_run(name))
         one, other = await a_claim(store), await a_claim(store, "other")
@@ -206,6 +213,7 @@ class Fencing:
     async def test_opening_and_closing_a_view_does_nothing(
         self, store: ResumableWorkflowStore
     ) -> None:
+        """A fenced store is open for as long as the store that it belongs to."""
         await store.create_run(a_run())
         view = store.fenced(await a_claim(store))
         async with view as entered:
@@ -218,38 +226,45 @@ class Fencing:
     async def test_nothing_is_written_through_a_fence_once_the_run_was_claimed_again(
         self, store: ResumableWorkflowStore
     ) -> None:
-        """However many writes are under way when it is."""
+        """Not even by writes that are in progress at that moment."""
         await store.create_run(a_run())
 
-        async def write_until_lost(view: ResumableWorkflowStore, writer: str) -> set[str]:
+        async def write_until_lost(
+            view: ResumableWorkflowStore, writer: str, claimed_again: asyncio.Event
+        ) -> set[str]:
             written: set[str] = set()
             while True:
                 step_id = f"{writer}:{len(written)}"
+                must_fail = claimed_again.is_set()
                 try:
                     await view.upsert_step("run", a_step(step_id))
                 except ClaimLostError:
                     return written
+                assert not must_fail
                 written.add(step_id)
                 await asyncio.sleep(0)
 
         expected: set[str] = set()
         for life in range(10):
             view = store.fenced(await a_claim(store))
+            claimed_again = asyncio.Event()
             writers = [
-                asyncio.ensure_future(write_until_lost(view, f"{life}:{n}")) for n in range(8)
+                asyncio.ensure_future(write_until_lost(view, f"{life}:{n}", claimed_again))
+                for n in range(8)
             ]
             for _ in range(life):
                 await asyncio.sleep(0)
             await a_claim(store)
-            then = await store.list_steps("run")
+            claimed_again.set()
+            steps = await store.list_steps("run")
             expected = expected.union(*(await asyncio.gather(*writers)))
-            assert await store.list_steps("run") == then
-            assert {step.step_id for step in then} == expected
+            assert await store.list_steps("run") == steps
+            assert {step.step_id for step in steps} == expected
 
     async def test_a_write_with_a_lost_claim_fails_alone(
         self, store: ResumableWorkflowStore
     ) -> None:
-        """Beside others made at once, with claims that hold and with none."""
+        """Concurrent writes with a valid claim, and those without a claim, succeed."""
         claims = []
         for n in range(12):
             await store.create_run(a_run(f"{n}"))

@@ -1,7 +1,7 @@
-"""Claims for tests: held, lapsed, and lost in every way.
+"""Claims for tests: held, expired, and lost in every way.
 
-A lease that must hold during a test is an hour; one that must lapse is short, and the test
-waits well beyond it. So a slow machine makes the tests slower, and never fail.
+A lease that must hold during a test is an hour long. A lease that must expire is short, and the
+test waits longer than it: a busy machine makes the tests slower, and never makes them fail.
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ from typing import Any
 from ...store import ResumableWorkflowStore, RunClaim
 from ..samples import a_run, a_step
 
-__all__ = ["LONG_S", "LOST", "SHORT_S", "WRITES", "a_claim", "lapsed_claims", "state_of"]
+__all__ = ["LONG_S", "LOST", "WRITES", "Leases", "a_claim", "state_of"]
 
 LONG_S = 3_600.0
-SHORT_S = 0.02
 
 WRITES: dict[str, Callable[[ResumableWorkflowStore], Awaitable[None]]] = {
     "create_run": lambda store: store.create_run(a_run(input="fenced")),
@@ -27,7 +26,7 @@ WRITES: dict[str, Callable[[ResumableWorkflowStore], Awaitable[None]]] = {
     "commit_step of a new one": lambda store: store.commit_step("run", a_step("fenced"), "fenced"),
     "delete_run": lambda store: store.delete_run("run"),
 }
-"""Each write that a fence checks; the last one deletes the run."""
+"""A call of each write that a fence checks. The last one deletes the run."""
 
 
 async def a_claim(
@@ -42,70 +41,91 @@ async def a_claim(
     return claim
 
 
-async def lapsed_claims(
-    store: ResumableWorkflowStore, *names: str, owner: str = "me"
-) -> list[RunClaim]:
-    """Claims on runs, "run" if none is named, whose leases ran out."""
-    claims = [
-        await a_claim(store, name, owner=owner, lease_s=SHORT_S) for name in names or ("run",)
-    ]
-    await asyncio.sleep(SHORT_S + 0.1)
-    return claims
-
-
 async def state_of(store: ResumableWorkflowStore, run_task_id: str = "run") -> Any:
     return await store.get_run(run_task_id), await store.list_steps(run_task_id)
 
 
-async def _taken_over(store: ResumableWorkflowStore) -> RunClaim:
-    (claim,) = await lapsed_claims(store)
+class Leases:
+    """Settings and helpers of the tests with leases that expire.
+
+    Attributes:
+        short_lease_s: the length of a lease that is to expire, in seconds.
+        expiry_margin_s: how much longer than that a test waits, for clocks that are coarse or
+            run slower than this process's.
+    """
+
+    short_lease_s: float = 0.02
+    expiry_margin_s: float = 0.1
+
+    async def wait_for_expiry(self) -> None:
+        """Wait until every short lease that was granted before has expired."""
+        await asyncio.sleep(self.short_lease_s + self.expiry_margin_s)
+
+    async def expired_claims(
+        self, store: ResumableWorkflowStore, *run_task_ids: str, owner: str = "me"
+    ) -> list[RunClaim]:
+        """Claim these runs, by default "run", and wait until the leases have expired."""
+        claims = [
+            await a_claim(store, run_task_id, owner=owner, lease_s=self.short_lease_s)
+            for run_task_id in run_task_ids or ("run",)
+        ]
+        await self.wait_for_expiry()
+        return claims
+
+    async def lost_claim(self, store: ResumableWorkflowStore, way: str) -> RunClaim:
+        """Claim "run" as "me", lose the claim in one of the ways of `LOST`, and return it."""
+        return await LOST[way](self, store)
+
+
+async def _taken_over(leases: Leases, store: ResumableWorkflowStore) -> RunClaim:
+    (claim,) = await leases.expired_claims(store)
     await a_claim(store, owner="other")
     return claim
 
 
-async def _taken_over_as_abandoned(store: ResumableWorkflowStore) -> RunClaim:
-    (claim,) = await lapsed_claims(store)
+async def _taken_over_as_abandoned(leases: Leases, store: ResumableWorkflowStore) -> RunClaim:
+    (claim,) = await leases.expired_claims(store)
     assert await store.claim_abandoned_runs(owner="other", lease_s=LONG_S)
     return claim
 
 
-async def _taken_over_and_released(store: ResumableWorkflowStore) -> RunClaim:
-    (claim,) = await lapsed_claims(store)
+async def _taken_over_and_released(leases: Leases, store: ResumableWorkflowStore) -> RunClaim:
+    (claim,) = await leases.expired_claims(store)
     await store.release_claim(await a_claim(store, owner="other"))
     return claim
 
 
-async def _claimed_anew(store: ResumableWorkflowStore) -> RunClaim:
+async def _claimed_anew(leases: Leases, store: ResumableWorkflowStore) -> RunClaim:
     claim = await a_claim(store)
     await a_claim(store)
     return claim
 
 
-async def _released(store: ResumableWorkflowStore) -> RunClaim:
+async def _released(leases: Leases, store: ResumableWorkflowStore) -> RunClaim:
     claim = await a_claim(store)
     await store.release_claim(claim)
     return claim
 
 
-async def _deleted(store: ResumableWorkflowStore) -> RunClaim:
+async def _deleted(leases: Leases, store: ResumableWorkflowStore) -> RunClaim:
     claim = await a_claim(store)
     await store.delete_run("run")
     return claim
 
 
-async def _created_again_after_deletion(store: ResumableWorkflowStore) -> RunClaim:
-    claim = await _deleted(store)
+async def _created_again_after_deletion(leases: Leases, store: ResumableWorkflowStore) -> RunClaim:
+    claim = await _deleted(leases, store)
     await store.create_run(a_run())
     return claim
 
 
-async def _claimed_again_after_deletion(store: ResumableWorkflowStore) -> RunClaim:
-    claim = await _created_again_after_deletion(store)
+async def _claimed_again_after_deletion(leases: Leases, store: ResumableWorkflowStore) -> RunClaim:
+    claim = await _created_again_after_deletion(leases, store)
     await a_claim(store)
     return claim
 
 
-LOST: dict[str, Callable[[ResumableWorkflowStore], Awaitable[RunClaim]]] = {
+LOST: dict[str, Callable[[Leases, ResumableWorkflowStore], Awaitable[RunClaim]]] = {
     "taken over": _taken_over,
     "taken over as abandoned": _taken_over_as_abandoned,
     "taken over and released": _taken_over_and_released,
@@ -115,4 +135,4 @@ LOST: dict[str, Callable[[ResumableWorkflowStore], Awaitable[RunClaim]]] = {
     "created again after deletion": _created_again_after_deletion,
     "claimed again after deletion": _claimed_again_after_deletion,
 }
-"""Each way to lose a claim of "me" on "run", which exists: makes one, loses it, and gives it."""
+"""Claims the run "run", which exists, as "me"; loses the claim in one way; returns it."""

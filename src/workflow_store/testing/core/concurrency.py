@@ -1,4 +1,4 @@
-"""The contract of calls made at once and of cancelled ones, test by test."""
+"""Tests of concurrent and of cancelled calls."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import asyncio
 
 from ...errors import RunNotFoundError
 from ...store import WorkflowStore
-from ..calls import step_ids
-from ..samples import a_run, a_step
+from ..samples import a_run, a_step, step_ids
 
 __all__ = ["Concurrency"]
 
 
 class Concurrency:
+    """Concurrent calls are each applied completely or not at all, in one order for all readers."""
+
     async def test_writes_made_at_once_all_arrive_in_one_order(self, store: WorkflowStore) -> None:
         await store.create_run(a_run())
         names = [f"step {n}" for n in range(50)]
@@ -47,6 +48,7 @@ class Concurrency:
         assert step.error == str(step.result)
 
     async def test_a_write_to_a_missing_run_fails_alone(self, store: WorkflowStore) -> None:
+        """Concurrent writes to an existing run succeed."""
         await store.create_run(a_run())
         outcomes = await asyncio.gather(
             *(store.upsert_step("run" if n % 2 else "nothing", a_step(f"{n}")) for n in range(20)),

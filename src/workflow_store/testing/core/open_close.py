@@ -1,4 +1,4 @@
-"""The contract of opening and closing a store, test by test."""
+"""Tests of `open` and `close`."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ import pytest
 
 from ...errors import StoreClosedError
 from ...store import WorkflowStore
-from ..calls import CALLS
-from ..samples import a_run, a_step
+from ..samples import CALLS, a_run, a_step
 
-__all__ = ["Life"]
+__all__ = ["OpenClose"]
 
 
-class Life:
+class OpenClose:
+    """`open` and `close` may be repeated; `close` completes the calls made before it."""
+
+    patience_s: float = 300.0
+
     @pytest.mark.parametrize("call", CALLS)
     async def test_a_closed_store_refuses_every_call(self, store: WorkflowStore, call: str) -> None:
         await store.close()
@@ -42,7 +45,7 @@ class Life:
         await asyncio.sleep(0)
         await store.close()
         try:
-            outcomes = await asyncio.wait_for(asyncio.gather(*tasks), timeout=60)
+            outcomes = await asyncio.wait_for(asyncio.gather(*tasks), timeout=self.patience_s)
             assert outcomes == [None] * 10
         finally:
             await store.open()

@@ -1,4 +1,4 @@
-"""The contract of runs, test by test: creating, reading, updating and deleting."""
+"""Tests of `create_run`, `get_run`, `update_context` and `delete_run`."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ import pytest
 
 from ...errors import RunNotFoundError
 from ...store import WorkflowStore
-from ..calls import step_ids
-from ..samples import a_run, a_step, exact
+from ..samples import a_run, a_step, exact, step_ids
 
 __all__ = ["Runs"]
 
 
 class Runs:
+    """Creating a run again replaces its fields and keeps its steps; deleting it deletes them."""
+
     async def test_a_run_comes_back_as_it_was_created(self, store: WorkflowStore) -> None:
         run = a_run(
             workspace_id="workspace",

@@ -1,4 +1,4 @@
-"""The contract of steps, test by test: writing, reading, and the order of their list."""
+"""Tests of `upsert_step`, `get_step` and `list_steps`."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ import pytest
 from ...errors import RunNotFoundError
 from ...state import TaskStatus
 from ...store import WorkflowStore
-from ..calls import step_ids
-from ..samples import a_run, a_step
+from ..samples import a_run, a_step, step_ids
 
 __all__ = ["Steps"]
 
 
 class Steps:
+    """A step is inserted or replaced whole; the list keeps the order of the first insertions."""
+
     async def test_a_step_comes_back_as_it_was_written(self, store: WorkflowStore) -> None:
         await store.create_run(a_run())
         now = datetime.now(UTC)
@@ -86,6 +87,7 @@ class Steps:
         assert await step_ids(store) == order
 
     async def test_the_order_is_that_of_each_run(self, store: WorkflowStore) -> None:
+        """Writes to other runs do not change the order of a run's steps."""
         for run_task_id in ("one", "two"):
             await store.create_run(a_run(run_task_id))
         for run_task_id, step_id in (("one", "b"), ("two", "a"), ("two", "b"), ("one", "a")):

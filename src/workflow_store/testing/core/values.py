@@ -1,4 +1,4 @@
-"""The contract of what fields hold, test by test: which values come back, which are refused."""
+"""Tests of field values: which are stored without loss, and which are rejected."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import pytest
 from ...errors import InvalidStateError
 from ...state import WorkflowStepState
 from ...store import WorkflowStore
-from ..calls import CALLS
 from ..samples import (
     BAD_IDENTIFIERS,
+    CALLS,
     FOREIGN_VALUES,
     HOSTILE_IDENTIFIERS,
     HOSTILE_VALUES,
@@ -25,6 +25,10 @@ __all__ = ["Values"]
 
 
 class Values:
+    """Values come back equal to what went in; anything else is rejected before it is written."""
+
+    large_value_bytes: int = 6_000_000
+
     @pytest.mark.parametrize("name", HOSTILE_VALUES)
     async def test_a_json_value_comes_back_exactly(self, store: WorkflowStore, name: str) -> None:
         value = HOSTILE_VALUES[name]
@@ -36,8 +40,8 @@ class Values:
         run, step = await store.get_run("run"), await store.get_step("run", "step")
         assert run is not None
         assert step is not None
-        for found in (run.input, run.context, step.result):
-            assert exact(found) == exact(value)
+        for stored in (run.input, run.context, step.result):
+            assert exact(stored) == exact(value)
         if name != "128 levels":
             assert exact(run.definition) == exact(definition)
         await store.update_context("run", [])
@@ -120,6 +124,7 @@ class Values:
     async def test_a_field_spoiled_after_construction_is_refused(
         self, store: WorkflowStore
     ) -> None:
+        """A write validates its argument, even if it was valid when it was created."""
         await store.create_run(a_run())
         spoiled = [
             WorkflowStepState.model_construct(step_id="a", status="no such status"),
@@ -153,11 +158,12 @@ class Values:
         run, step = await store.get_run("run"), await store.get_step("run", "step")
         assert run is not None
         assert step is not None
-        for found in (run.created_at, run.updated_at, step.started_at, step.completed_at):
-            assert found is not None
-            assert (found, found.tzinfo) == (moment, UTC)
+        for time in (run.created_at, run.updated_at, step.started_at, step.completed_at):
+            assert time is not None
+            assert (time, time.tzinfo) == (moment, UTC)
 
     async def test_the_callers_objects_and_the_stores_are_apart(self, store: WorkflowStore) -> None:
+        """Changing an object that was passed in or returned never changes the store."""
         run, step, context = a_run(context={"a": []}), a_step(result={"b": []}), {"c": [0]}
         await store.create_run(run)
         await store.upsert_step("run", step)
@@ -169,10 +175,10 @@ class Values:
         first.context["a"].append("changed")
         listed[0].result["b"].append("changed")
         listed.clear()
-        second, found = await store.get_run("run"), await store.get_step("run", "step")
+        second, stored_step = await store.get_run("run"), await store.get_step("run", "step")
         assert second is not None
-        assert found is not None
-        assert (second.context, found.result) == ({"a": []}, {"b": []})
+        assert stored_step is not None
+        assert (second.context, stored_step.result) == ({"a": []}, {"b": []})
         await store.update_context("run", context)
         context["c"].append(1)
         third = await store.get_run("run")
@@ -181,7 +187,10 @@ class Values:
 
     async def test_a_large_value_comes_back(self, store: WorkflowStore) -> None:
         await store.create_run(a_run())
-        result = {"text": "é\0😀" * 500_000, "rows": [{"n": n} for n in range(20_000)]}
+        result = {
+            "text": "é\0😀" * (self.large_value_bytes // 12),  # 12 bytes, since NUL is escaped
+            "rows": [{"n": n} for n in range(self.large_value_bytes // 300)],
+        }
         await store.upsert_step("run", a_step(result=result))
         step = await store.get_step("run", "step")
         assert step is not None

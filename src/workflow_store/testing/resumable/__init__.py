@@ -1,4 +1,4 @@
-"""The contract of a `ResumableWorkflowStore`, whole."""
+"""The contract of a `ResumableWorkflowStore`: one module per method, several methods here."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ import pytest
 from ...errors import ClaimLostError
 from ...state import TaskStatus
 from ...store import ResumableWorkflowStore, RunSnapshot, WaitingStep
-from ..ages import hour
 from ..claims import ClaimsContract
-from ..claims.leases import LOST, a_claim
+from ..claims.leases import LOST, Leases, a_claim
 from ..core import WorkflowStoreContract
-from ..overlap import beside_writes
-from ..samples import a_run, a_step
+from ..overlap import check_during_writes
+from ..samples import a_run, a_step, hour
 from .commit_step import CommitStepContract
 from .find_waiting_step import WaitingStepContract
 from .list_runs import ListingContract
@@ -22,8 +21,8 @@ from .purge_runs import PurgeContract
 __all__ = ["ResumableWorkflowStoreContract"]
 
 
-class _Together:
-    """What is promised of several methods at once."""
+class AcrossMethods(Leases):
+    """What one method has written, every other method sees."""
 
     async def test_a_snapshot_never_has_half_of_a_commit(
         self, store: ResumableWorkflowStore
@@ -31,12 +30,12 @@ class _Together:
         async def write(number: int) -> None:
             await store.commit_step("run", a_step(result=number), number)
 
-        async def look() -> None:
+        async def check() -> None:
             snapshot = await store.load_run("run")
             assert snapshot is not None
             assert [step.result for step in snapshot.steps] == [snapshot.run.context]
 
-        await beside_writes(store, write, look)
+        await check_during_writes(store, write, check)
 
     async def test_a_committed_step_is_counted_waits_and_ends(
         self, store: ResumableWorkflowStore
@@ -76,8 +75,9 @@ class _Together:
     async def test_a_lost_claim_looks_and_purges_as_ever_through_its_fence(
         self, store: ResumableWorkflowStore, way: str
     ) -> None:
+        """Reads and `purge_runs` of a fenced store do not check its claim."""
         await store.create_run(a_run())
-        view = store.fenced(await LOST[way](store))
+        view = store.fenced(await self.lost_claim(store, way))
         run, step = a_run(created_at=hour(0)), a_step(wait_task_id="w")
         await store.create_run(run)
         await store.upsert_step("run", step)
@@ -98,9 +98,10 @@ class ResumableWorkflowStoreContract(
     WaitingStepContract,
     PurgeContract,
     ClaimsContract,
-    _Together,
+    AcrossMethods,
 ):
-    """What every `ResumableWorkflowStore` promises: the seven methods and all beyond them.
+    """The contract of a `ResumableWorkflowStore`: the seven methods and all others.
 
-    A subclass gives a fixture `store`, as for `WorkflowStoreContract`.
+    It combines all classes of this package. A subclass has a fixture `store`, as for
+    `WorkflowStoreContract`, and may change their attributes.
     """

@@ -1,4 +1,4 @@
-"""The contract of a step and the context written as one, test by test."""
+"""Tests of `commit_step`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from ...errors import InvalidStateError, RunNotFoundError, StoreClosedError
 from ...state import TaskStatus, WorkflowStepState
 from ...store import ResumableWorkflowStore
-from ..overlap import beside_writes
+from ..overlap import check_during_writes
 from ..samples import (
     BAD_IDENTIFIERS,
     FOREIGN_VALUES,
@@ -29,7 +29,7 @@ _LONG_AGO = datetime(2001, 1, 1, tzinfo=UTC)
 
 @pytest.mark.asyncio
 class CommitStepContract:
-    """What `commit_step` promises."""
+    """Tests of `commit_step`: `upsert_step` and `update_context` in one transaction."""
 
     async def test_a_commit_writes_the_step_and_the_context_and_nothing_else_but_the_time(
         self, store: ResumableWorkflowStore
@@ -139,6 +139,7 @@ class CommitStepContract:
     async def test_a_commit_of_a_spoiled_step_writes_neither(
         self, store: ResumableWorkflowStore
     ) -> None:
+        """An invalid step changes neither the step nor the context."""
         run = a_run()
         await store.create_run(run)
         spoiled: tuple[Any, ...] = (
@@ -198,15 +199,16 @@ class CommitStepContract:
     async def test_what_was_committed_and_the_callers_objects_are_apart(
         self, store: ResumableWorkflowStore
     ) -> None:
+        """Changing an object that was passed in never changes the store."""
         await store.create_run(a_run())
         step, context = a_step(result={"a": []}), {"b": [0]}
         await store.commit_step("run", step, context)
         step.result["a"].append("changed")
         context["b"].append(1)
-        run, found = await store.get_run("run"), await store.get_step("run", "step")
+        run, stored = await store.get_run("run"), await store.get_step("run", "step")
         assert run is not None
-        assert found is not None
-        assert (found.result, run.context) == ({"a": []}, {"b": [0]})
+        assert stored is not None
+        assert (stored.result, run.context) == ({"a": []}, {"b": [0]})
 
     async def test_commits_of_one_step_made_at_once_leave_step_and_context_of_the_same(
         self, store: ResumableWorkflowStore
@@ -237,6 +239,7 @@ class CommitStepContract:
     async def test_a_commit_to_a_missing_run_fails_alone(
         self, store: ResumableWorkflowStore
     ) -> None:
+        """Concurrent commits to an existing run succeed."""
         await store.create_run(a_run())
         outcomes = await asyncio.gather(
             *(
@@ -268,12 +271,12 @@ class CommitStepContract:
     async def test_no_reader_sees_a_committed_step_without_its_context_nor_the_reverse(
         self, store: ResumableWorkflowStore
     ) -> None:
-        """Of two reads, the second one is never older, whichever of both is read first."""
+        """The second of two reads is never older, whether it reads the step or the context."""
 
         async def write(number: int) -> None:
             await store.commit_step("run", a_step(result=number), number)
 
-        async def look() -> None:
+        async def check() -> None:
             run, step = await store.get_run("run"), await store.get_step("run", "step")
             again = await store.get_run("run")
             assert run is not None
@@ -281,7 +284,7 @@ class CommitStepContract:
             assert again is not None
             assert run.context <= step.result <= again.context
 
-        await beside_writes(store, write, look)
+        await check_during_writes(store, write, check)
 
     async def test_a_cancelled_commit_is_whole_or_not_at_all_and_the_store_goes_on(
         self, store: ResumableWorkflowStore

@@ -1,4 +1,4 @@
-"""The contract of steps that wait, test by test."""
+"""Tests of `find_waiting_step`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["WaitingStepContract"]
 
 @pytest.mark.asyncio
 class WaitingStepContract:
-    """What `find_waiting_step` promises."""
+    """Tests of `find_waiting_step`: the step with this `wait_task_id` that has not ended."""
 
     async def test_a_waiting_step_is_found_by_the_id_that_it_waits_under(
         self, store: ResumableWorkflowStore
@@ -36,9 +36,9 @@ class WaitingStepContract:
             wait_task_id="run:b",
         )
         await store.upsert_step("run", step)
-        found = await store.find_waiting_step("run:b")
-        assert isinstance(found, WaitingStep)
-        assert found == WaitingStep("run", step)
+        waiting = await store.find_waiting_step("run:b")
+        assert isinstance(waiting, WaitingStep)
+        assert waiting == WaitingStep("run", step)
 
     async def test_nothing_waits_under_an_id_that_no_step_has(
         self, store: ResumableWorkflowStore
@@ -58,8 +58,8 @@ class WaitingStepContract:
         await store.upsert_step("run", a_step(wait_task_id="w"))
         step = a_step(status=status, wait_task_id="w")
         await store.upsert_step("run", step)
-        found = await store.find_waiting_step("w")
-        assert found == (None if status.is_terminal else WaitingStep("run", step))
+        waiting = await store.find_waiting_step("w")
+        assert waiting == (None if status.is_terminal else WaitingStep("run", step))
 
     async def test_a_step_that_begins_again_waits_again(
         self, store: ResumableWorkflowStore
@@ -96,9 +96,9 @@ class WaitingStepContract:
             step = a_step(step_id, status=TaskStatus.RUNNING, wait_task_id="w")
             await store.upsert_step(run_task_id, step)
         for run_task_id, step_id in reversed(places):
-            found = await store.find_waiting_step("w")
-            assert found is not None
-            assert (found.run_task_id, found.step.step_id) == (run_task_id, step_id)
+            waiting = await store.find_waiting_step("w")
+            assert waiting is not None
+            assert (waiting.run_task_id, waiting.step.step_id) == (run_task_id, step_id)
             ended = a_step(step_id, status=TaskStatus.CANCELED, wait_task_id="w")
             await store.upsert_step(run_task_id, ended)
         assert await store.find_waiting_step("w") is None
@@ -131,8 +131,8 @@ class WaitingStepContract:
             assert await store.find_waiting_step(identifier) is None
             await store.upsert_step("run", a_step(f"{n}", wait_task_id=identifier))
         for n, identifier in enumerate(HOSTILE_IDENTIFIERS):
-            found = await store.find_waiting_step(identifier)
-            assert found == WaitingStep("run", a_step(f"{n}", wait_task_id=identifier))
+            waiting = await store.find_waiting_step(identifier)
+            assert waiting == WaitingStep("run", a_step(f"{n}", wait_task_id=identifier))
 
     async def test_a_bad_id_to_wait_under_is_refused(self, store: ResumableWorkflowStore) -> None:
         for identifier in BAD_IDENTIFIERS:

@@ -1,4 +1,4 @@
-"""The contract of pages and cursors of listed runs, test by test."""
+"""Tests of `list_runs`: pages, limits and cursors."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ import pytest
 from ...errors import InvalidStateError, StoreClosedError
 from ...state import TaskStatus
 from ...store import ResumableWorkflowStore, RunPage
-from ..ages import MICROSECOND, START, create, hour
-from ..samples import HOSTILE_IDENTIFIERS, a_run, a_step
+from ..samples import HOSTILE_IDENTIFIERS, MICROSECOND, START, a_run, a_step, create_runs, hour
 
-__all__ = ["Pages", "listed"]
+__all__ = ["ListRunsPaging", "listed_ids"]
 
 
-async def listed(store: ResumableWorkflowStore, **options: Any) -> list[str]:
-    """The ids of all runs, page by page."""
+async def listed_ids(store: ResumableWorkflowStore, **options: Any) -> list[str]:
+    """Return the ids of all listed runs, read page by page."""
     ids: list[str] = []
     page = await store.list_runs(**options)
     ids += [run.run_task_id for run in page.runs]
@@ -26,14 +25,17 @@ async def listed(store: ResumableWorkflowStore, **options: Any) -> list[str]:
         page = await store.list_runs(**options, cursor=page.next_cursor)
         assert page.runs
         ids += [run.run_task_id for run in page.runs]
+        assert len(ids) == len({*ids})
     return ids
 
 
-class Pages:
+class ListRunsPaging:
+    """No run is skipped or repeated while others are added; `limit` is 1 to 1,000."""
+
     async def test_a_page_has_at_most_as_many_runs_as_its_limit(
         self, store: ResumableWorkflowStore
     ) -> None:
-        await create(store, (a_run(f"{n}") for n in range(51)))
+        await create_runs(store, (a_run(f"{n}") for n in range(51)))
         for limit in (1, 2, 50):
             page = await store.list_runs(limit=limit)
             assert len(page.runs) == limit
@@ -41,7 +43,7 @@ class Pages:
         assert len((await store.list_runs()).runs) == 50
 
     async def test_the_last_page_has_no_cursor(self, store: ResumableWorkflowStore) -> None:
-        await create(store, (a_run(f"{n}") for n in range(4)))
+        await create_runs(store, (a_run(f"{n}") for n in range(4)))
         for limit in (4, 5, 1_000):
             page = await store.list_runs(limit=limit)
             assert (len(page.runs), page.next_cursor) == (4, None)
@@ -58,26 +60,28 @@ class Pages:
     async def test_pages_of_any_size_give_every_run_once(
         self, store: ResumableWorkflowStore
     ) -> None:
-        """Some of the runs are of one age."""
-        await create(store, (a_run(f"{n}", created_at=hour(n // 3)) for n in range(8)))
+        """Some of the runs have the same age."""
+        await create_runs(store, (a_run(f"{n}", created_at=hour(n // 3)) for n in range(8)))
         expected = [f"{n}" for n in reversed(range(8))]
         for limit in range(1, 10):
-            assert await listed(store, limit=limit) == expected
+            assert await listed_ids(store, limit=limit) == expected
 
     @pytest.mark.parametrize("limit", range(1, 9))
     async def test_a_run_is_given_once_while_others_are_added_and_deleted(
         self, store: ResumableWorkflowStore, limit: int
     ) -> None:
-        """Before, behind and at the place where the reader is."""
+        """Before, behind and at the position of the reader."""
         stay = [f"stays {n}" for n in range(8)]
-        await create(store, (a_run(name, created_at=hour(n)) for n, name in enumerate(stay)))
+        await create_runs(store, (a_run(name, created_at=hour(n)) for n, name in enumerate(stay)))
         leave = [f"leaves {n}" for n in range(8)]
-        await create(store, (a_run(name, created_at=hour(n)) for n, name in enumerate(leave)))
-        given: list[str] = []
+        await create_runs(store, (a_run(name, created_at=hour(n)) for n, name in enumerate(leave)))
+        listed: list[str] = []
         cursor, pages = None, 0
         while pages == 0 or cursor is not None:
             page = await store.list_runs(limit=limit, cursor=cursor)
-            given += [run.run_task_id for run in page.runs]
+            listed += [run.run_task_id for run in page.runs]
+            assert len(listed) == len({*listed})
+            assert not any(name.startswith("newest") for name in listed)
             cursor, pages = page.next_cursor, pages + 1
             await store.create_run(a_run(f"newest {pages}", created_at=hour(10 + pages)))
             if pages < 4:
@@ -88,24 +92,22 @@ class Pages:
             for run_task_id in {page.runs[-1].run_task_id, *leave[:1]}.intersection(leave):
                 await store.delete_run(run_task_id)
                 leave.remove(run_task_id)
-        assert [name for name in given if name in stay] == stay[::-1]
-        assert len(given) == len({*given})
-        assert not any(name.startswith("newest") for name in given)
+        assert [name for name in listed if name in stay] == stay[::-1]
 
     async def test_the_limit_may_change_from_page_to_page(
         self, store: ResumableWorkflowStore
     ) -> None:
-        await create(store, (a_run(f"{n}", created_at=hour(n)) for n in range(9)))
-        given, cursor = [], None
+        await create_runs(store, (a_run(f"{n}", created_at=hour(n)) for n in range(9)))
+        listed, cursor = [], None
         for limit in (1, 3, 2, 1_000):
             page = await store.list_runs(limit=limit, cursor=cursor)
-            given.append([run.run_task_id for run in page.runs])
+            listed.append([run.run_task_id for run in page.runs])
             cursor = page.next_cursor
-        assert given == [["8"], ["7", "6", "5"], ["4", "3"], ["2", "1", "0"]]
+        assert listed == [["8"], ["7", "6", "5"], ["4", "3"], ["2", "1", "0"]]
         assert cursor is None
 
     async def test_a_cursor_can_be_used_again(self, store: ResumableWorkflowStore) -> None:
-        await create(store, (a_run(f"{n}", created_at=hour(n)) for n in range(4)))
+        await create_runs(store, (a_run(f"{n}", created_at=hour(n)) for n in range(4)))
         cursor = (await store.list_runs(limit=2)).next_cursor
         assert isinstance(cursor, str)
         second = await store.list_runs(limit=2, cursor=cursor)
@@ -114,7 +116,7 @@ class Pages:
     async def test_a_cursor_goes_on_after_a_run_that_was_deleted(
         self, store: ResumableWorkflowStore
     ) -> None:
-        await create(store, (a_run(f"{n}", created_at=hour(n)) for n in range(4)))
+        await create_runs(store, (a_run(f"{n}", created_at=hour(n)) for n in range(4)))
         cursor = (await store.list_runs(limit=2)).next_cursor
         await store.delete_run("2")
         assert [run.run_task_id for run in (await store.list_runs(cursor=cursor)).runs] == [
@@ -155,7 +157,7 @@ class Pages:
                 await store.list_runs(**{**one, "agent_id": "other"}, cursor=cursor)
 
     async def test_what_is_no_cursor_is_refused(self, store: ResumableWorkflowStore) -> None:
-        await create(store, (a_run(name) for name in HOSTILE_IDENTIFIERS[:3]))
+        await create_runs(store, (a_run(name) for name in HOSTILE_IDENTIFIERS[:3]))
         cursor = (await store.list_runs(limit=1)).next_cursor
         assert cursor is not None
         truncated = [cursor[:size] for size in range(len(cursor))]

@@ -1,4 +1,4 @@
-"""The contract of a run and its steps read at one moment, test by test."""
+"""Tests of `load_run`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from ...errors import InvalidStateError, StoreClosedError
 from ...state import TaskStatus
 from ...store import ResumableWorkflowStore, RunSnapshot
-from ..overlap import beside, beside_writes
+from ..overlap import check_during, check_during_writes
 from ..samples import BAD_IDENTIFIERS, HOSTILE_IDENTIFIERS, HOSTILE_VALUES, a_run, a_step, exact
 
 __all__ = ["SnapshotContract"]
@@ -17,7 +17,7 @@ __all__ = ["SnapshotContract"]
 
 @pytest.mark.asyncio
 class SnapshotContract:
-    """What `load_run` promises."""
+    """Tests of `load_run`: a run and its steps as of one moment."""
 
     async def test_a_snapshot_is_a_run_and_its_steps_in_their_order(
         self, store: ResumableWorkflowStore
@@ -63,8 +63,8 @@ class SnapshotContract:
         await store.upsert_step("run", a_step(result=value))
         snapshot = await store.load_run("run")
         assert snapshot is not None
-        for found in (snapshot.run.input, snapshot.run.context, snapshot.steps[0].result):
-            assert exact(found) == exact(value)
+        for stored in (snapshot.run.input, snapshot.run.context, snapshot.steps[0].result):
+            assert exact(stored) == exact(value)
 
     async def test_a_snapshot_is_of_exactly_one_identifier(
         self, store: ResumableWorkflowStore
@@ -79,6 +79,7 @@ class SnapshotContract:
             assert snapshot.steps == [a_step(identifier)]
 
     async def test_a_snapshot_and_the_store_are_apart(self, store: ResumableWorkflowStore) -> None:
+        """Changing a returned snapshot never changes the store."""
         await store.create_run(a_run(context={"a": []}))
         await store.upsert_step("run", a_step(result={"b": []}))
         first = await store.load_run("run")
@@ -94,18 +95,20 @@ class SnapshotContract:
     async def test_a_snapshot_never_mixes_two_lives_of_a_run(
         self, store: ResumableWorkflowStore
     ) -> None:
+        """A run that was deleted and created again has no step of the deleted run."""
+
         async def live() -> None:
             for life in range(30):
                 await store.create_run(a_run(context=life))
                 await store.upsert_step("run", a_step(result=life))
                 await store.delete_run("run")
 
-        async def look() -> None:
+        async def check() -> None:
             snapshot = await store.load_run("run")
             if snapshot is not None:
                 assert [step.result for step in snapshot.steps] in ([], [snapshot.run.context])
 
-        await beside(live(), look)
+        await check_during(live(), check)
 
     async def test_a_snapshot_never_has_a_step_that_is_newer_than_the_context(
         self, store: ResumableWorkflowStore
@@ -114,12 +117,12 @@ class SnapshotContract:
             await store.update_context("run", number)
             await store.upsert_step("run", a_step(result=number))
 
-        async def look() -> None:
+        async def check() -> None:
             snapshot = await store.load_run("run")
             assert snapshot is not None
             assert snapshot.run.context - snapshot.steps[0].result in {0, 1}
 
-        await beside_writes(store, write, look)
+        await check_during_writes(store, write, check)
 
     async def test_a_snapshot_of_a_bad_identifier_is_refused(
         self, store: ResumableWorkflowStore

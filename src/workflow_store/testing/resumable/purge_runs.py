@@ -1,4 +1,4 @@
-"""The contract of deleting old runs, test by test."""
+"""Tests of `purge_runs`."""
 
 from __future__ import annotations
 
@@ -12,9 +12,18 @@ import pytest
 from ...errors import InvalidStateError, RunNotFoundError, StoreClosedError
 from ...state import TaskStatus
 from ...store import ResumableWorkflowStore
-from ..ages import BAD_TIMES, ELSEWHERE, MICROSECOND, START, create, hour
-from ..overlap import beside
-from ..samples import HOSTILE_IDENTIFIERS, a_run, a_step
+from ..overlap import check_during
+from ..samples import (
+    BAD_TIMES,
+    HOSTILE_IDENTIFIERS,
+    MICROSECOND,
+    START,
+    UTC_PLUS_0545,
+    a_run,
+    a_step,
+    create_runs,
+    hour,
+)
 
 __all__ = ["PurgeContract"]
 
@@ -22,9 +31,9 @@ __all__ = ["PurgeContract"]
 async def _create_old(
     store: ResumableWorkflowStore, count: int, *steps: TaskStatus, first: int = 0
 ) -> list[str]:
-    """Create runs of one hour after the other with steps in these statuses; the oldest first."""
+    """Create runs an hour apart, each with steps in these statuses; return ids, oldest first."""
     runs = [a_run(f"{n}", created_at=hour(n)) for n in range(first, first + count)]
-    await create(store, runs)
+    await create_runs(store, runs)
     for n, status in enumerate(steps):
         step = a_step(f"{n}", status=status)
         await asyncio.gather(*(store.upsert_step(run.run_task_id, step) for run in runs))
@@ -37,7 +46,7 @@ async def _kept(store: ResumableWorkflowStore, names: Iterable[str]) -> list[str
 
 @pytest.mark.asyncio
 class PurgeContract:
-    """What `purge_runs` promises."""
+    """Tests of `purge_runs`: it deletes old runs in bounded transactions, the oldest first."""
 
     async def test_runs_created_earlier_are_purged_with_their_steps_and_no_others(
         self, store: ResumableWorkflowStore
@@ -52,7 +61,7 @@ class PurgeContract:
             await store.create_run(a_run(name, created_at=time))
             await store.upsert_step(name, a_step(status=TaskStatus.COMPLETED, wait_task_id="w"))
         await store.update_context("before", "written a moment ago")
-        assert await store.purge_runs(created_before=START.astimezone(ELSEWHERE)) == 2
+        assert await store.purge_runs(created_before=START.astimezone(UTC_PLUS_0545)) == 2
         assert await _kept(store, times) == ["at", "after"]
         for name in times:
             assert len(await store.list_steps(name)) == (name in {"at", "after"})
@@ -68,10 +77,12 @@ class PurgeContract:
     async def test_only_runs_whose_steps_have_all_ended_are_purged(
         self, store: ResumableWorkflowStore, status: TaskStatus
     ) -> None:
-        await create(store, (a_run(name, created_at=START) for name in ("one", "mixed", "none")))
+        await create_runs(
+            store, (a_run(name, created_at=START) for name in ("one", "mixed", "none"))
+        )
         await store.upsert_step("one", a_step(status=status))
-        for n, each in enumerate((TaskStatus.COMPLETED, status, TaskStatus.FAILED)):
-            await store.upsert_step("mixed", a_step(f"{n}", status=each))
+        for n, step_status in enumerate((TaskStatus.COMPLETED, status, TaskStatus.FAILED)):
+            await store.upsert_step("mixed", a_step(f"{n}", status=step_status))
         purged = await store.purge_runs(created_before=hour(1))
         assert purged == (3 if status.is_terminal else 1)
         kept = [] if status.is_terminal else ["one", "mixed"]
@@ -91,11 +102,11 @@ class PurgeContract:
     async def test_batches_of_any_size_purge_the_same_runs(
         self, store: ResumableWorkflowStore, batch_size: int
     ) -> None:
-        """Runs that are not to be purged stand among them."""
+        """Runs that must be kept lie between the runs that are purged."""
         ended = await _create_old(store, 6, TaskStatus.COMPLETED)
         under_way = await _create_old(store, 6, TaskStatus.RUNNING, first=10)
-        await create(store, (a_run(f"new {name}", created_at=hour(50)) for name in ended))
-        await create(store, (a_run(name, created_at=hour(0)) for name in under_way[:3]))
+        await create_runs(store, (a_run(f"new {name}", created_at=hour(50)) for name in ended))
+        await create_runs(store, (a_run(name, created_at=hour(0)) for name in under_way[:3]))
         purged = await store.purge_runs(created_before=hour(40), batch_size=batch_size)
         assert purged == 6
         assert await _kept(store, ended) == []
@@ -103,17 +114,17 @@ class PurgeContract:
         assert len(await _kept(store, (f"new {name}" for name in ended))) == 6
 
     async def test_the_oldest_runs_are_purged_first(self, store: ResumableWorkflowStore) -> None:
-        """Where a run is gone, an older one that is read after it is gone, too."""
+        """If a run is deleted, an older run that is read after it is deleted, too."""
         names = await _create_old(store, 12, TaskStatus.COMPLETED)
 
         async def purge() -> None:
             assert await store.purge_runs(created_before=hour(50), batch_size=1) == 12
 
-        async def look() -> None:
+        async def check() -> None:
             kept = await _kept(store, (names[-1], names[5], names[0]))
             assert kept == [names[-1], names[5], names[0]][: len(kept)]
 
-        await beside(purge(), look)
+        await check_during(purge(), check)
         assert await _kept(store, names) == []
 
     async def test_a_cancelled_purge_leaves_whole_runs_and_a_second_one_goes_on(
@@ -129,7 +140,7 @@ class PurgeContract:
             kept = await _kept(store, reversed(names))
             assert kept == names[::-1][: len(kept)]  # the oldest are gone first
             for name in names:
-                # What the call had begun may still be completed meanwhile.
+                # The batch that was in progress may be completed meanwhile.
                 run, steps = await store.get_run(name), await store.list_steps(name)
                 assert len(steps) in {0, 2}
                 if steps:
@@ -154,6 +165,7 @@ class PurgeContract:
     async def test_a_step_that_begins_while_its_run_is_purged_is_kept_with_it_or_refused(
         self, store: ResumableWorkflowStore
     ) -> None:
+        """The run is kept with the new step, or the write raises `RunNotFoundError`."""
         names = await _create_old(store, 20, TaskStatus.COMPLETED)
         running = a_step("begins", status=TaskStatus.RUNNING)
         outcomes = await asyncio.gather(
@@ -169,6 +181,7 @@ class PurgeContract:
     async def test_a_purged_run_is_as_one_that_was_never_created(
         self, store: ResumableWorkflowStore
     ) -> None:
+        """A late write raises `RunNotFoundError`; a new run under the same id has no steps."""
         for identifier in HOSTILE_IDENTIFIERS:
             await store.create_run(a_run(identifier, created_at=START))
             await store.upsert_step(identifier, a_step(identifier, status=TaskStatus.CANCELED))
