@@ -207,7 +207,7 @@ class InMemoryWorkflowStore(ResumableWorkflowStore):
         cursor: str | None = None,
     ) -> RunPage:
         self._check_open()
-        listing = PageRequest.checked(
+        listing = PageRequest.validate(
             agent_id=agent_id,
             thread_id=thread_id,
             user_id=user_id,

@@ -12,13 +12,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypedDict
 
 from .errors import InvalidStateError
 from .state import TaskStatus
 from .validation import MAX_LIMIT, validated_identifier, validated_number, validated_time
 
-__all__ = ["IDENTIFIERS", "PageRequest", "Position"]
+__all__ = ["IDENTIFIERS", "PageRequest", "Position", "RunFilters"]
 
 IDENTIFIERS = ("agent_id", "thread_id", "user_id", "workspace_id")
 """The fields of a run by which a listing can be filtered, each by one exact value."""
@@ -27,6 +27,18 @@ _VERSION = 1
 
 Position = tuple[datetime, str]
 """Where a run stands in a listing: when it was created, and its id."""
+
+
+class RunFilters(TypedDict, total=False):
+    """The filters of `list_runs`."""
+
+    agent_id: str | None
+    thread_id: str | None
+    user_id: str | None
+    workspace_id: str | None
+    step_status: TaskStatus | None
+    created_after: datetime | None
+    created_before: datetime | None
 
 
 @dataclass(frozen=True)
@@ -50,14 +62,14 @@ class PageRequest:
     after: Position | None
 
     @classmethod
-    def checked(
+    def validate(
         cls,
         *,
-        step_status: Any,
-        created_after: Any,
-        created_before: Any,
         limit: Any,
         cursor: Any,
+        step_status: Any = None,
+        created_after: Any = None,
+        created_before: Any = None,
         **identifiers: Any,
     ) -> PageRequest:
         """Check the arguments of `list_runs`.
