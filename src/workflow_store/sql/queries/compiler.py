@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, TypeAlias
 
-from sqlalchemy import Column, Dialect, Select, union_all
+from sqlalchemy import Column, Dialect
 
 from ..dialects import StoreDialect
 from ..group_commit import Row
@@ -62,13 +62,9 @@ class Compiler:
         self._driver = driver
         self._schema = schema
 
-    def read(self, columns: Sequence[Column[Any]], *selects: Select[Any]) -> Read:
-        """Compile selects with equal columns; several are ordered by `seq`."""
-        if len(selects) == 1:
-            return (self.compile(columns, selects[0]),)
-        if self.dialect.reads_in_one_statement:
-            return (self.compile(columns, union_all(*selects).order_by("seq")),)
-        return tuple(self.compile(columns, one.order_by("seq")) for one in selects)
+    def read(self, columns: Sequence[Column[Any]], *selects: Any) -> Read:
+        """Compile selects whose parameters have the names of the columns."""
+        return tuple(self.compile(columns, select) for select in selects)
 
     def compile(self, columns: Sequence[Column[Any]], statement: Any) -> Statement:
         """Compile a statement whose parameters have the names of the columns."""

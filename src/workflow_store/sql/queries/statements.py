@@ -23,6 +23,7 @@ from sqlalchemy import (
     null,
     select,
     true,
+    union_all,
     update,
 )
 
@@ -63,21 +64,20 @@ class Statements:
         self.writes = Writes(compiler, fenced=False)
         this_run = RUNS.c.run_task_id == bindparam("run_task_id")
         of_this_run = STEPS.c.run_task_id == bindparam("run_task_id")
-        self.get_run = compiler.read(RUN_KEY, select(*RUN_COLUMNS).where(this_run))
+        run = select(*RUN_COLUMNS).where(this_run)
+        steps = select(*STEP_VALUES).where(of_this_run)
         this_step = STEPS.c.step_id == bindparam("step_id")
-        self.get_step = compiler.read(STEP_KEY, select(*STEP_VALUES).where(of_this_run, this_step))
-        self.list_steps = compiler.read(
-            RUN_KEY, select(*STEP_VALUES).where(of_this_run).order_by(STEPS.c.seq)
-        )
-        # A row has the columns of the run, NULL for a step; those of a step, NULL for the run;
-        # and `seq`, 0 for the run, which therefore comes first.
-        self.load_run = compiler.read(
-            RUN_KEY,
-            select(*RUN_COLUMNS, *_nulls(STEP_VALUES), literal_column("0").label("seq")).where(
-                this_run
-            ),
-            select(*_nulls(RUN_COLUMNS), *STEP_VALUES, STEPS.c.seq).where(of_this_run),
-        )
+        self.get_run = compiler.read(RUN_KEY, run)
+        self.get_step = compiler.read(STEP_KEY, steps.where(this_step))
+        self.list_steps = compiler.read(RUN_KEY, steps.order_by(STEPS.c.seq))
+        if dialect.reads_in_one_statement:
+            # A row has the columns of the run, NULL for a step; those of a step, NULL for the
+            # run; and `seq`, 0 for the run, which therefore comes first.
+            first = run.add_columns(*_nulls(STEP_VALUES), literal_column("0").label("seq"))
+            rest = select(*_nulls(RUN_COLUMNS), *STEP_VALUES, STEPS.c.seq).where(of_this_run)
+            self.load_run = compiler.read(RUN_KEY, union_all(first, rest).order_by("seq"))
+        else:
+            self.load_run = (*self.get_run, *self.list_steps)
         self.find_waiting_step = compiler.read(
             WAITING_COLUMNS,
             select(STEPS.c.run_task_id, *STEP_VALUES)
