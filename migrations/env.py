@@ -15,15 +15,16 @@ from sqlalchemy.schema import CreateSchema
 from workflow_store.errors import WorkflowStoreError
 from workflow_store.sql import migrate
 from workflow_store.sql.models import VERSION_TABLE
-from workflow_store.sql.urls import default_schema, default_url, masked, parse_url
+from workflow_store.sql.urls import DatabaseUrl, default_schema
 
 config = context.config
 arguments = context.get_x_argument(as_dictionary=True)
 try:
-    dialect, url = parse_url(config.attributes.get("url") or arguments.get("url") or default_url())
+    url = DatabaseUrl.parse(config.attributes.get("url") or arguments.get("url"))
 except ValueError as error:
     raise CommandError(str(error)) from None
 schema = config.attributes.get("schema") or arguments.get("schema") or default_schema()
+dialect = url.dialect
 if not dialect.supports_schema:
     schema = None
 metadata = migrate.metadata(schema)
@@ -100,9 +101,9 @@ def quoted(value: str) -> str:
 
 
 async def run_on_own_connection() -> None:
-    logging.getLogger("alembic.env").info("The database is %s", masked(url))
+    logging.getLogger("alembic.env").info("The database is %s", url.name)
     try:
-        async with migrate.migrating(url, schema) as run:
+        async with migrate.migrating(url.url, schema) as run:
             await run(run_online)
     except WorkflowStoreError as error:
         if isinstance(error.__cause__, CommandError):  # Alembic's own word to its user

@@ -13,7 +13,7 @@ import typer
 
 from ..factory import open_store
 from ..rendering.escaping import visible
-from ..sql.urls import default_url, masked, parse_url
+from ..sql.urls import DatabaseUrl, default_url
 from ..store import ResumableWorkflowStore
 
 __all__ = [
@@ -74,7 +74,7 @@ def name_of(url: str | None) -> str:
     if url.startswith(_MEMORY):
         return _MEMORY + "//"
     try:
-        return masked(parse_url(url)[1])
+        return DatabaseUrl.parse(url).name
     except ValueError as error:
         refuse(str(error), Exit.USAGE)
 
@@ -93,8 +93,7 @@ def refuse_memory(url: str | None) -> None:
 def _ends_with_the_process(url: str) -> bool:
     if url.startswith(_MEMORY):
         return True
-    dialect, parsed = parse_url(url)
-    return dialect.is_in_memory(parsed)
+    return DatabaseUrl.parse(url).is_in_memory
 
 
 @asynccontextmanager

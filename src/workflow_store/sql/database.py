@@ -1,39 +1,44 @@
-"""An open database: retries, errors in the words of this package, and group commit."""
+"""Runs statements: on an engine, behind a claim, or in a caller's transaction."""
 
 from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeAlias, TypeVar, cast
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.util import await_only, greenlet_spawn
 
 from ..errors import StoreClosedError, WorkflowStoreError
+from ..store import RunClaim
 from . import migrate
-from .dialects import EngineOptions, ErrorKind, StoreDialect
-from .driver import Driver
-from .errors import to_store_error
-from .group_commit import GroupCommit
-from .queries.compiler import Read, Write
+from .dialects import DriverCall, EngineOptions, ErrorKind, StoreDialect
+from .errors import to_store_error, translate_errors
+from .group_commit import GroupCommit, Row
+from .queries.claims import raise_claim_lost
+from .queries.compiler import Read, Statement, Write
 from .queries.statements import Statements, Writes
-from .retry import Retries
-from .urls import masked
+from .retry import RetryPolicy
+from .urls import DatabaseUrl
 
 if TYPE_CHECKING:
-    from .telemetry.spans import Call, Telemetry
+    from .telemetry.spans import PendingWrite, Telemetry
 
-__all__ = ["Database", "Executor", "shielded"]
+__all__ = ["CLOSED", "BoundDatabase", "Database", "Executor", "FencedDatabase", "shielded"]
 
 _T = TypeVar("_T")
-Row = Sequence[Any]
+_P = ParamSpec("_P")
+
+RowMaker: TypeAlias = Callable[Concatenate[StoreDialect, _P], Row]
+"""Builds the row of a write from the dialect and the arguments of the call."""
 
 
 class Executor(ABC):
-    """Reads and writes of the hot path.
+    """Runs the statements of the hot path.
 
     Attributes:
-        dialect: the database's dialect.
+        dialect: the dialect of the database.
         statements: the reads.
         writes: the writes.
     """
@@ -43,89 +48,103 @@ class Executor(ABC):
     writes: Writes
 
     @abstractmethod
-    async def read(self, read: Read, key: Sequence[Any], *, what: str = "run") -> list[Any]:
-        """Give the rows of a read, all of one moment.
+    async def read(self, read: Read, key: Row, *, subject: str = "run") -> list[Row]:
+        """Return the rows of a read, all of one snapshot.
 
         Args:
             read: the statements.
-            key: their parameters, the first of which an error names.
-            what: what that is.
+            key: their parameters, of which an error names the first.
+            subject: what the first parameter identifies.
         """
 
     @abstractmethod
-    async def write(self, write: Write, make_row: Callable[..., Row], *given: Any) -> Any:
-        """Write the row that is made of what is given, and tell whether it found its place."""
+    async def write(
+        self, write: Write, make_row: RowMaker[_P], *args: _P.args, **kwargs: _P.kwargs
+    ) -> Any:
+        """Write the row that `make_row` builds from the arguments.
+
+        Returns:
+            A false value if the row was not written: its run or claim does not exist. Else a
+            true value; the returned row, if the statement returns rows.
+        """
 
 
 class Database(Executor):
-    """Runs the statements of a store on an engine, which is the caller's to dispose."""
+    """An open database: group commit, retries, and errors of this package.
+
+    Statements bypass SQLAlchemy's execution and use raw connections of the engine's pool: one
+    thread hop on SQLite and one round trip on PostgreSQL, instead of five hops and three round
+    trips through `AsyncEngine.begin()`.
+
+    Args:
+        engine: the engine, disposed by its owner.
+        url: the URL of the engine.
+        options: the options of the store.
+        schema: the schema of the tables.
+        retry: repeats operations after transient errors.
+        telemetry: records calls and commits.
+    """
 
     def __init__(
         self,
         engine: AsyncEngine,
-        dialect: StoreDialect,
+        url: DatabaseUrl,
         options: EngineOptions,
+        *,
         schema: str | None,
-        telemetry: Telemetry | None = None,
+        retry: RetryPolicy,
+        telemetry: Telemetry | None,
     ) -> None:
         self.engine = engine
-        self.dialect = dialect
-        self.statements = Statements(dialect, engine.dialect, schema)
+        self.dialect = url.dialect
+        self.statements = Statements(url.dialect, engine.dialect, schema)
         self.writes = self.statements.writes
-        self.telemetry = telemetry
-        self._schema = schema
+        self._url = url
         self._options = options
-        self._driver = Driver(engine, dialect, options)
-        self._retries = Retries(dialect, engine.url, telemetry)
-        self._writer: GroupCommit[Write] = GroupCommit(
+        self._schema = schema
+        self._retry = retry
+        self._telemetry = telemetry
+        self._group_commit: GroupCommit[Write] = GroupCommit(
             self._commit, fails_alone=lambda error: type(error) is WorkflowStoreError
         )
-        self._reading: set[asyncio.Future[Any]] = set()
+        self._tasks: set[asyncio.Future[Any]] = set()
         self._closed = False
 
-    async def read(self, read: Read, key: Sequence[Any], *, what: str = "run") -> list[Any]:
+    async def read(self, read: Read, key: Row, *, subject: str = "run") -> list[Row]:
         return await shielded(
-            self._attempts(lambda: self._driver.read(read, key), f" for {what} {key[0]!r}"),
-            self._reading,
+            self._with_retries(lambda: self._fetch(read, key), f" for {subject} {key[0]!r}"),
+            self._tasks,
         )
 
-    async def write(self, write: Write, make_row: Callable[..., Row], *given: Any) -> Any:
-        """Write a row; once it is committed, give what is true where it found its place.
-
-        Args:
-            write: how it is written.
-            make_row: makes it of the dialect and what is given. It is called when there is
-                room for the row, so that few of them wait in memory. A closure instead of
-                arguments would be a third of what a waiting call weighs.
-            given: what it is made of.
-
-        Raises:
-            StoreClosedError: the database was closed before there was room.
-        """
-        note = None if self.telemetry is None else self.telemetry.call()
-        # Not `async with`, which is three calls more.
-        await self._writer.room.acquire()
+    async def write(
+        self, write: Write, make_row: RowMaker[_P], *args: _P.args, **kwargs: _P.kwargs
+    ) -> Any:
+        note = None if self._telemetry is None else self._telemetry.pending_write()
+        # `make_row` runs once there is room for the row, so that few rows wait in memory. A
+        # closure instead of its arguments would be a third of the memory of a waiting call.
+        # Not `async with`, which costs three more calls.
+        await self._group_commit.room.acquire()
         try:
             if self._closed:
                 raise StoreClosedError("The store was closed while the call waited.")
-            row = make_row(self.dialect, *given)
-            return await self._writer.write(write, write.key(row), row, _size(row), note)
+            row = make_row(self.dialect, *args, **kwargs)
+            return await self._group_commit.write(write, write.key(row), row, _size(row), note)
         finally:
-            self._writer.room.release()
+            self._group_commit.room.release()
 
     async def transaction(
         self,
         work: Callable[[AsyncConnection], Awaitable[_T]],
-        what: str,
+        purpose: str,
         *,
         writes: bool = True,
     ) -> _T:
-        """Do work in one transaction; give its result once it is committed.
+        """Run a function in one transaction and return its result after the commit.
 
         Args:
-            work: gets the connection, with the tables in their schema. Where the database
-                asks for another attempt, it is called again.
-            what: names what it is for in an error.
+            work: receives the connection, with the tables in their schema. It is called again
+                for each retry.
+            purpose: named in an error.
             writes: whether it writes.
         """
 
@@ -138,56 +157,195 @@ class Database(Executor):
                     await connection.execution_options(schema_translate_map={None: self._schema})
                 return await work(connection)
 
-        return await shielded(self._attempts(attempt, f" for {what}"), self._reading)
+        return await shielded(self._with_retries(attempt, f" for {purpose}"), self._tasks)
 
     async def drain(self) -> None:
-        """Take no further write, and wait until all that was begun has ended."""
+        """Accept no further write, and wait until all calls have ended."""
         self._closed = True
-        await self._writer.drain()
-        while self._reading:
-            await asyncio.wait(set(self._reading))
+        await self._group_commit.drain()
+        while self._tasks:
+            await asyncio.wait(set(self._tasks))
 
-    async def _commit(self, write: Write, rows: list[Row], calls: list[Call]) -> list[Any]:
+    async def _commit(
+        self, write: Write, rows: list[Row], pending: list[PendingWrite]
+    ) -> list[Any]:
         async def attempt() -> list[Any]:
             try:
-                return await self._driver.write(write, rows)
+                return await self._execute(write, rows)
             except Exception as error:
-                # A single step's run may go while its statement runs.
-                if (
-                    len(rows) == 1
-                    and self.dialect.classify_error(error).kind is ErrorKind.RUN_MISSING
-                ):
+                # The run of a single step may be deleted while its statement runs.
+                kind = self.dialect.classify_error(error).kind
+                if len(rows) == 1 and kind is ErrorKind.RUN_MISSING:
                     return [False]
                 raise
 
-        if self.telemetry is None:
-            return await self._attempts(attempt)
-        with self.telemetry.commit(calls):
-            return await self._attempts(attempt)
+        if self._telemetry is None:
+            return await self._with_retries(attempt)
+        with self._telemetry.commit(pending):
+            return await self._with_retries(attempt)
 
-    async def _attempts(self, attempt: Callable[[], Awaitable[_T]], purpose: str = "") -> _T:
+    async def _with_retries(self, attempt: Callable[[], Awaitable[_T]], purpose: str = "") -> _T:
         try:
-            return await self._retries.run(attempt)
+            return await self._retry.run(attempt)
         except WorkflowStoreError:
             raise
         except Exception as error:
             if self.dialect.classify_error(error).kind is ErrorKind.SCHEMA:
-                await migrate.check_with(self._options, self.engine, schema=self._schema)
-                raise migrate.altered_tables_error(self.engine) from error
-            where = masked(self.engine.url) + purpose
-            raise to_store_error(error, self.dialect, where) from error
+                await migrate.check(self.engine, schema=self._schema, options=self._options)
+                raise migrate.altered_tables_error(self._url) from error
+            raise to_store_error(error, self._url, purpose) from error
+
+    async def _fetch(self, read: Read, values: Row) -> list[Row]:
+        """Return the rows of the statements, all of one snapshot."""
+        calls = [(statement.sql, statement.arguments(values)) for statement in read]
+        return await self._on_connection(
+            lambda driver: self.dialect.fetch(driver, calls, self._options)
+        )
+
+    async def _execute(self, write: Write, rows: Sequence[Row]) -> list[Any]:
+        """Write rows of different keys in one transaction, and commit.
+
+        Returns:
+            For each row, a true value if it was written: its run exists and its claim holds.
+            The returned row, if the statement returns rows.
+        """
+        if write.batched is None or (write.single and len(rows) == 1):
+            calls = [
+                DriverCall(statement.sql, [*map(statement.arguments, rows)], write.returns)
+                for statement in write.single
+            ]
+            return await self._on_connection(
+                lambda driver: self.dialect.execute(driver, calls, self._options)
+            )
+        results = await self._fetch((write.batched,), list(zip(*rows, strict=True)))
+        width = len(write.match_key(rows[0]))
+        written = {tuple(result[:width]): result for result in results}
+        return [written.get(write.match_key(row)) for row in rows]
+
+    async def _on_connection(self, call: Callable[[Any], Awaitable[_T]]) -> _T:
+        """Call with a connection of the pool, which receives no closed connection back."""
+
+        def run() -> _T:
+            connection = self.engine.sync_engine.raw_connection()
+            try:
+                while self.dialect.is_closed(connection.driver_connection):
+                    connection.invalidate()
+                    connection.close()
+                    connection = self.engine.sync_engine.raw_connection()
+                return await_only(call(connection.driver_connection))
+            finally:
+                if self.dialect.is_closed(connection.driver_connection):
+                    connection.invalidate()
+                connection.close()
+
+        # One greenlet for all three: each method of AsyncEngine starts its own.
+        return await greenlet_spawn(run)
+
+
+class _Closed:
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # ABCMeta looks for __isabstractmethod__
+            raise AttributeError(name)
+        raise StoreClosedError
+
+
+CLOSED: Final = cast("Database", _Closed())
+"""The database of a closed store: any use raises `StoreClosedError`."""
+
+
+class FencedDatabase(Executor):
+    """A database whose writes need a claim."""
+
+    def __init__(self, database: Database, claim: RunClaim) -> None:
+        self.dialect = database.dialect
+        self.statements = database.statements
+        self.writes = database.statements.fenced
+        self._database = database
+        self._claim = claim
+
+    async def read(self, read: Read, key: Row, *, subject: str = "run") -> list[Row]:
+        return await self._database.read(read, key, subject=subject)
+
+    async def write(
+        self, write: Write, make_row: RowMaker[_P], *args: _P.args, **kwargs: _P.kwargs
+    ) -> Any:
+        """Write a row if the claim holds.
+
+        Raises:
+            ClaimLostError: the claim was lost; nothing was written.
+        """
+        claim = self._claim
+        written = await self._database.write(write, _fenced_row, claim, make_row, *args, **kwargs)
+        if not written:
+            # A lost token is never valid again: if the claim holds now, it held then, and the
+            # run did not exist.
+            key = (claim.run_task_id, claim.token)
+            if not await self.read(self.statements.get_claim, key):
+                raise_claim_lost(claim)
+        return written
+
+
+class BoundDatabase(Executor):
+    """The connection and the transaction of a caller."""
+
+    def __init__(self, database: Database, connection: AsyncConnection) -> None:
+        self.dialect = database.dialect
+        self.statements = database.statements
+        self.writes = database.statements.writes
+        self._connection = connection
+        self._url = DatabaseUrl(database.dialect, connection.engine.url)
+
+    async def read(self, read: Read, key: Row, *, subject: str = "run") -> list[Row]:
+        rows: list[Row] = []
+        with translate_errors(self._url):
+            for statement in read:
+                rows += (await self._run(statement, key)).all()
+        return rows
+
+    async def write(
+        self, write: Write, make_row: RowMaker[_P], *args: _P.args, **kwargs: _P.kwargs
+    ) -> bool:
+        row = make_row(self.dialect, *args, **kwargs)
+        with translate_errors(self._url):
+            try:
+                async with self.dialect.savepoint(self._connection):
+                    if write.batched is not None and not write.single:
+                        arrays = [[value] for value in row]
+                        return bool((await self._run(write.batched, arrays)).all())
+                    counts = [(await self._run(one, row)).rowcount for one in write.single]
+            except Exception as error:
+                # The run may be deleted while the statement runs.
+                if self.dialect.classify_error(error).kind is ErrorKind.RUN_MISSING:
+                    return False
+                raise
+        return bool(counts[0] > 0)
+
+    async def _run(self, statement: Statement, values: Row) -> Any:
+        return await self._connection.exec_driver_sql(
+            statement.sql, tuple(statement.arguments(values))
+        )
+
+
+def _fenced_row(
+    dialect: StoreDialect,
+    claim: RunClaim,
+    make_row: RowMaker[_P],
+    /,
+    *args: _P.args,
+    **kwargs: _P.kwargs,
+) -> Row:
+    return (*make_row(dialect, *args, **kwargs), claim.run_task_id, claim.token)
 
 
 def _size(row: Row) -> int:
-    """Give the characters of a row, which is about what it weighs."""
+    """Return the characters of a row, which are about its bytes."""
     return sum([len(value) for value in row if type(value) is str])
 
 
 async def shielded(work: Awaitable[_T], tasks: set[asyncio.Future[Any]]) -> _T:
-    """Await work that a cancellation of the caller does not stop; `tasks` holds it meanwhile.
+    """Run to completion even if the caller is cancelled. `tasks` keeps the reference.
 
-    Cancelling a statement half-way would cost its connection. A task of its own also begins
-    with an empty stack, however deep the caller's own is.
+    Cancelling a statement would cost its connection.
     """
     task = asyncio.ensure_future(work)
     tasks.add(task)
@@ -195,7 +353,7 @@ async def shielded(work: Awaitable[_T], tasks: set[asyncio.Future[Any]]) -> _T:
     def ended(task: asyncio.Future[_T]) -> None:
         tasks.discard(task)
         if not task.cancelled():
-            task.exception()  # a cancelled caller no longer asks for it
+            task.exception()  # retrieved here, as a cancelled caller does not
 
     task.add_done_callback(ended)
     return await asyncio.shield(task)

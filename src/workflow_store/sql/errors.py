@@ -1,47 +1,43 @@
-"""A failure of the database, said in the words of this package."""
+"""Translation of database errors into errors of this package."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sqlalchemy import URL
-
 from ..errors import StoreUnavailableError, WorkflowStoreError
-from .dialects import ErrorKind, StoreDialect
-from .urls import masked
+from .dialects import ErrorKind
+from .urls import DatabaseUrl
 
 __all__ = ["to_store_error", "translate_errors"]
 
 
 @contextmanager
-def translate_errors(dialect: StoreDialect, url: URL) -> Iterator[None]:
-    """Raise what fails inside as an error of this package; one that is such already stays.
-
-    Args:
-        dialect: the database's dialect.
-        url: the database, masked in the message.
-    """
+def translate_errors(database: DatabaseUrl) -> Iterator[None]:
+    """Raise errors inside the block as errors of this package."""
     try:
         yield
     except WorkflowStoreError:
         raise
     except Exception as error:
-        raise to_store_error(error, dialect, masked(url)) from error
+        raise to_store_error(error, database) from error
 
 
-def to_store_error(error: Exception, dialect: StoreDialect, where: str) -> WorkflowStoreError:
-    """Give the error to raise for a failure of the database; the caller chains it.
+def to_store_error(
+    error: Exception, database: DatabaseUrl, purpose: str = ""
+) -> WorkflowStoreError:
+    """Return the error to raise for a database error; the caller chains the two.
 
-    The failure's own text is left out, since a driver may quote a value or a statement. Its
-    code is named, and the failure itself stays at hand as `__cause__`.
+    The text of the database error is left out, because drivers quote values and statements.
+    The message names its code; the error itself is the `__cause__`.
 
     Args:
-        error: what the database, its driver or SQLAlchemy raised.
-        dialect: the database's dialect.
-        where: the database, as a masked URL.
+        error: the error of the database, its driver or SQLAlchemy.
+        database: the database.
+        purpose: the purpose of the operation, such as " for run 'a'".
     """
-    fault, name, advice = dialect.classify_error(error)
-    if fault in {ErrorKind.TRANSIENT, ErrorKind.UNAVAILABLE}:
-        return StoreUnavailableError(f"{where} is not available ({name}). {advice}".rstrip())
-    return WorkflowStoreError(f"{where} did not do what was asked ({name}). {advice}".rstrip())
+    kind, name, advice = database.dialect.classify_error(error)
+    subject = database.name + purpose
+    if kind in {ErrorKind.TRANSIENT, ErrorKind.UNAVAILABLE}:
+        return StoreUnavailableError(f"{subject} is not available ({name}). {advice}".rstrip())
+    return WorkflowStoreError(f"{subject} rejected the operation ({name}). {advice}".rstrip())

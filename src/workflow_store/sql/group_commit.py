@@ -1,8 +1,8 @@
-"""Group commit: what waits while one transaction commits goes out together in the next.
+"""Group commit: writes that arrive during a commit share the next transaction.
 
-A commit costs about the same for one row as for many, so that under load the rows share it.
-Nothing is ever held back for company: where nothing is under way, a write starts at once,
-alone. This module knows statements, rows and futures, not what they are about.
+A commit costs about the same for one row as for many, so that rows share it under load. No
+write is delayed to wait for others: if the lane is idle, a write starts at once, alone. This
+module handles statements, rows and futures, whatever their meaning.
 """
 
 from __future__ import annotations
@@ -13,23 +13,24 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from contextvars import Context
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
-__all__ = ["GroupCommit"]
+__all__ = ["GroupCommit", "Row"]
 
 S = TypeVar("S", bound=Hashable)
-Row = Sequence[Any]
+Row: TypeAlias = Sequence[Any]
+"""The values of a statement's parameters, or of a row that was read."""
 
-_LOG = logging.getLogger(__name__)
+_LOG = logging.getLogger("workflow_store.commit")
 
 MAX_ROWS = 500
-"""Rows of a transaction at most: beyond some hundred, a commit costs them nothing."""
+"""Maximum rows of a transaction: beyond some hundred, sharing a commit gains nothing."""
 
 MAX_BYTES = 4 * 1024 * 1024
-"""Payload of a transaction at most, but for a single row that is larger."""
+"""Maximum payload of a transaction, except for a single larger row."""
 
 MAX_WAITING = 2_000
-"""Writes that wait with their rows at most; beyond, calls wait before they make theirs."""
+"""Maximum writes that wait with their rows; further calls wait before they build theirs."""
 
 
 class _Waiting(NamedTuple):
@@ -43,17 +44,17 @@ class _Waiting(NamedTuple):
 class GroupCommit(Generic[S]):
     """Gathers writes into transactions, one at a time.
 
-    A transaction holds writes of one statement; statements that wait take turns. Of two
-    writes to one key, the later one is written, at the place of the earlier.
+    A transaction holds writes of one statement; waiting statements take turns. Of two writes
+    with one key, the later one is written, at the position of the earlier.
 
-    It belongs to the event loop in which it is made.
+    An object belongs to the event loop in which it was created.
 
     Args:
-        commit: writes rows of different keys with a statement in one transaction, and tells
-            after its commit for each row what its caller is to get. It is also given the notes
-            of the writes that these are. What it raises is safe to be logged.
-        fails_alone: whether an error may be one row's fault; the rows of its transaction
-            are then tried one by one.
+        commit: writes rows of different keys with a statement in one transaction and returns,
+            after its commit, a result for each row. It also receives the notes of the writes.
+            Its errors are logged.
+        fails_alone: returns whether one row may have caused an error; the rows of the
+            transaction are then written one by one.
     """
 
     def __init__(
@@ -62,38 +63,38 @@ class GroupCommit(Generic[S]):
         *,
         fails_alone: Callable[[Exception], bool],
     ) -> None:
-        # Asked once: CPython 3.11 makes a system call of it.
+        # Looked up once: CPython 3.11 makes a system call for it.
         self._loop = asyncio.get_running_loop()
         self._commit = commit
         self._fails_alone = fails_alone
         self._turns: dict[S, deque[_Waiting]] = {}
         self._lane: asyncio.Task[None] | None = None
         self.room = asyncio.Semaphore(MAX_WAITING)
-        """To be held around `write`, and around the making of its row."""
+        """Acquire before building a row, release after its write."""
 
     def write(
         self, statement: S, key: Hashable, row: Row, size: int, note: Any = None
     ) -> asyncio.Future[Any]:
-        """Have a row written; after its commit, the future has what the commit gave for it.
+        """Queue a row and return a future of its result, set after the commit.
 
         Args:
-            statement: how it is written.
-            key: what identifies the row among those of the statement.
+            statement: writes the row.
+            key: identifies the row among those of the statement.
             row: the row.
             size: its payload, in characters.
-            note: what `commit` is to know of this write.
+            note: passed to `commit`.
         """
         done: asyncio.Future[Any] = self._loop.create_future()
         self._turns.setdefault(statement, deque()).append(_Waiting(key, row, size, done, note))
         if self._lane is None:
-            # What the first caller keeps in its context is not that of the others.
+            # An empty context: that of the first caller does not apply to the others.
             self._lane = self._loop.create_task(
                 self._run(), name="workflow_store.group_commit", context=Context()
             )
         return done
 
     async def drain(self) -> None:
-        """Wait until everything that was written before has been settled."""
+        """Wait until all queued writes are settled."""
         while self._lane is not None:
             await asyncio.wait([self._lane])
 
@@ -105,14 +106,14 @@ class GroupCommit(Generic[S]):
                 batch = self._next_batch(statement)
                 await self._settle(statement, batch)
         finally:
-            # Left early only when the event loop shuts down: nobody may wait for ever.
+            # Reached early only when the event loop shuts down: no caller may wait for ever.
             for waiting in (*batch, *(w for turn in self._turns.values() for w in turn)):
                 waiting.done.cancel()
             self._turns.clear()
             self._lane = None
 
     def _next_batch(self, statement: S) -> list[_Waiting]:
-        """Take what goes out next; what is left takes its turn after the others."""
+        """Remove the next batch from the queue; the rest waits its turn after the others."""
         turn = self._turns.pop(statement)
         batch: list[_Waiting] = []
         size = 0
@@ -128,33 +129,33 @@ class GroupCommit(Generic[S]):
     async def _settle(self, statement: S, batch: list[_Waiting]) -> None:
         if not batch:
             return
-        rows = {waiting.key: waiting.row for waiting in batch}  # first place, last row
+        rows = {waiting.key: waiting.row for waiting in batch}  # first position, last row
         try:
             notes = [waiting.note for waiting in batch]
-            found = await self._commit(statement, list(rows.values()), notes)
+            results = await self._commit(statement, list(rows.values()), notes)
         except Exception as error:
             if len(batch) > 1 and self._fails_alone(error):
                 _LOG.warning(
-                    "%d writes were refused together and are tried one by one: %s",
+                    "a batch of %d writes was rejected, writing them one by one: %s",
                     len(batch), error,
                 )  # fmt: skip
                 for waiting in batch:
                     await self._settle(statement, [waiting])
                 return
-            unheard = sum(waiting.done.cancelled() for waiting in batch)
-            if unheard:
+            abandoned = sum(waiting.done.cancelled() for waiting in batch)
+            if abandoned:
                 _LOG.warning(
                     "%d of %d writes failed after their callers were cancelled: %s",
-                    unheard, len(batch), error,
+                    abandoned, len(batch), error,
                 )  # fmt: skip
             for waiting in batch:
                 if not waiting.done.done():
-                    # Each caller raises an exception, and a traceback, of its own.
-                    own = copy.copy(error)
-                    own.__cause__ = error.__cause__
-                    waiting.done.set_exception(own)
+                    # Each caller raises an exception with a traceback of its own.
+                    exception = copy.copy(error)
+                    exception.__cause__ = error.__cause__
+                    waiting.done.set_exception(exception)
             return
-        places = dict(zip(rows, found, strict=True))
+        result_of = dict(zip(rows, results, strict=True))
         for waiting in batch:
             if not waiting.done.done():
-                waiting.done.set_result(places[waiting.key])
+                waiting.done.set_result(result_of[waiting.key])

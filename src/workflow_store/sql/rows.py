@@ -1,8 +1,6 @@
-"""Between state objects and rows: the one module that knows both.
+"""Conversion between state objects and rows, by column name.
 
-A row is a tuple of what the driver takes and gives, in the order of the columns in
-`workflow_store.sql.queries.statements`. A row that was read begins with the texts and ends with the
-two times; what lies between them does not matter here.
+The order of the values in a row is that of the column lists in `workflow_store.sql.models`.
 """
 
 from __future__ import annotations
@@ -10,159 +8,189 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from operator import itemgetter
 from typing import Any
+
+from sqlalchemy import Column
 
 from .. import json_codec
 from ..errors import WorkflowStoreError
-from ..state import JsonValue, TaskStatus, WorkflowExecutionState, WorkflowStepState, trusted_step
-from ..store import RunClaim
+from ..state import (
+    JsonValue,
+    TaskStatus,
+    WorkflowExecutionState,
+    WorkflowStepState,
+    trusted_step,
+)
+from ..store import RunClaim, RunSnapshot
 from ..validation import validated_identifier, validated_run, validated_step
 from .dialects import StoreDialect
+from .group_commit import Row
+from .models import COMMIT_COLUMNS, CONTEXT_COLUMNS, RUN_COLUMNS, STEP_COLUMNS, STEP_VALUES
 
 __all__ = [
     "commit_row",
     "context_row",
-    "fenced_row",
     "renewal_row",
     "run_from_row",
     "run_key",
     "run_row",
+    "snapshot_from_rows",
     "step_from_row",
     "step_row",
     "steps_from_rows",
 ]
 
-Row = Sequence[Any]
+
+def _row_builder(columns: Sequence[Column[Any]]) -> Callable[[Mapping[str, Any]], Row]:
+    return itemgetter(*[column.name for column in columns])
+
+
+_run_row = _row_builder(RUN_COLUMNS)
+_context_row = _row_builder(CONTEXT_COLUMNS)
+_step_row = _row_builder(STEP_COLUMNS)
+_commit_row = _row_builder(COMMIT_COLUMNS)
+
+_RUN_NAMES = [column.name for column in RUN_COLUMNS]
+_STEP_NAMES = [column.name for column in STEP_VALUES]
+# The indices of a step's values: a dict by name would take a third of the decoding.
+_STEP_ID, _STATUS, _RESULT, _ERROR, _STARTED_AT, _COMPLETED_AT, _WAIT_TASK_ID = (
+    _STEP_NAMES.index(name)
+    for name in (
+        "step_id", "status", "result", "error", "started_at", "completed_at", "wait_task_id",
+    )
+)  # fmt: skip
+_STATUSES = {status.value: status for status in TaskStatus}
 
 
 def run_row(dialect: StoreDialect, state: WorkflowExecutionState) -> Row:
-    """Give the row of a run.
+    """Return the row of a run.
 
     Raises:
         InvalidStateError: a field breaks the rules.
     """
     state = validated_run(state)
-    return (
-        state.run_task_id,
-        state.agent_id,
-        state.thread_id,
-        state.user_id,
-        state.workspace_id,
-        state.entry_point,
-        json_codec.encode_stored(state.definition, field="definition"),
-        json_codec.encode_stored(state.input, field="input"),
-        json_codec.encode_stored(state.context, field="context"),
-        dialect.encode_datetime(state.created_at),
-        dialect.encode_datetime(state.updated_at),
-    )
+    values = {
+        **vars(state),
+        **{
+            name: json_codec.encode_stored(getattr(state, name), field=name)
+            for name in ("definition", "input", "context")
+        },
+        "created_at": dialect.encode_datetime(state.created_at),
+        "updated_at": dialect.encode_datetime(state.updated_at),
+    }
+    return _run_row(values)
 
 
 def run_key(dialect: StoreDialect, run_task_id: str) -> Row:
-    """Give the row that only names a run.
+    """Return the key of a run.
 
     Raises:
-        InvalidStateError: it is no identifier.
+        InvalidStateError: the id is not an identifier.
     """
     return (validated_identifier(run_task_id, name="run_task_id"),)
 
 
 def context_row(dialect: StoreDialect, run_task_id: str, context: JsonValue) -> Row:
-    """Give the row of an update of a context, at this moment.
+    """Return the row of an update of a context, made now.
 
     Raises:
-        InvalidStateError: the context is not JSON.
+        InvalidStateError: the id is not an identifier, or the context is not JSON.
     """
     run_task_id = validated_identifier(run_task_id, name="run_task_id")
-    text = json_codec.encode_stored(context, field="context")
-    return run_task_id, text, dialect.encode_datetime(datetime.now(UTC))
+    return _context_row({"run_task_id": run_task_id, **_context_values(dialect, context)})
 
 
 def step_row(dialect: StoreDialect, run_task_id: str, step: WorkflowStepState) -> Row:
-    """Give the row of a step.
+    """Return the row of a step.
 
     Raises:
-        InvalidStateError: a field breaks the rules.
+        InvalidStateError: the id is not an identifier, or a field breaks the rules.
     """
-    run_task_id = validated_identifier(run_task_id, name="run_task_id")
-    step = validated_step(step)
-    return (
-        run_task_id,
-        step.step_id,
-        step.status.value,
-        None if step.result is None else json_codec.encode_stored(step.result, field="result"),
-        None if step.error is None else json_codec.encode_stored(step.error, field="error"),
-        None if step.started_at is None else dialect.encode_datetime(step.started_at),
-        None if step.completed_at is None else dialect.encode_datetime(step.completed_at),
-        step.wait_task_id,
-    )
+    return _step_row(_step_values(dialect, run_task_id, step))
 
 
 def commit_row(
     dialect: StoreDialect, run_task_id: str, step: WorkflowStepState, context: JsonValue
 ) -> Row:
-    """Give the row of a step with the context of its run, at this moment.
+    """Return the row of a step and of the context of its run, made now.
 
     Raises:
-        InvalidStateError: a field of the step breaks the rules, or the context is not JSON.
+        InvalidStateError: as for `step_row` and `context_row`.
     """
-    return (
-        *step_row(dialect, run_task_id, step),
-        *context_row(dialect, run_task_id, context)[1:],
-    )
-
-
-def fenced_row(
-    dialect: StoreDialect, make_row: Callable[..., Row], claim: RunClaim, *given: Any
-) -> Row:
-    """Give a row that needs a claim."""
-    return (*make_row(dialect, *given), claim.run_task_id, claim.token)
+    values = _step_values(dialect, run_task_id, step)
+    values.update(_context_values(dialect, context))
+    return _commit_row(values)
 
 
 def renewal_row(dialect: StoreDialect, claim: RunClaim) -> Row:
-    """Give the row of a renewal."""
+    """Return the row of a renewal."""
     return claim.run_task_id, claim.token, claim.lease_s
 
 
+def _context_values(dialect: StoreDialect, context: JsonValue) -> dict[str, Any]:
+    return {
+        "context": json_codec.encode_stored(context, field="context"),
+        "updated_at": dialect.encode_datetime(datetime.now(UTC)),
+    }
+
+
+def _step_values(
+    dialect: StoreDialect, run_task_id: str, step: WorkflowStepState
+) -> dict[str, Any]:
+    run_task_id = validated_identifier(run_task_id, name="run_task_id")
+    step = validated_step(step)
+    result, error, started_at, completed_at = (
+        step.result,
+        step.error,
+        step.started_at,
+        step.completed_at,
+    )
+    return {
+        "run_task_id": run_task_id,
+        "step_id": step.step_id,
+        "status": step.status.value,
+        "result": None if result is None else json_codec.encode_stored(result, field="result"),
+        "error": None if error is None else json_codec.encode_stored(error, field="error"),
+        "started_at": None if started_at is None else dialect.encode_datetime(started_at),
+        "completed_at": None if completed_at is None else dialect.encode_datetime(completed_at),
+        "wait_task_id": step.wait_task_id,
+    }
+
+
 def run_from_row(row: Row, dialect: StoreDialect) -> WorkflowExecutionState:
-    """Give the run of a row.
+    """Return the run of a row of `RUN_COLUMNS`.
 
     Raises:
         WorkflowStoreError: the row was not written by a store.
     """
+    values = dict(zip(_RUN_NAMES, row, strict=True))
     try:
-        return WorkflowExecutionState(
-            run_task_id=row[0],
-            agent_id=row[1],
-            thread_id=row[2],
-            user_id=row[3],
-            workspace_id=row[4],
-            entry_point=row[5],
-            definition=json_codec.decode_stored(row[6]),
-            input=json_codec.decode_stored(row[7]),
-            context=json_codec.decode_stored(row[8]),
-            created_at=dialect.decode_datetime(row[-2]),
-            updated_at=dialect.decode_datetime(row[-1]),
-        )
+        for name in ("definition", "input", "context"):
+            values[name] = json_codec.decode_stored(values[name])
+        for name in ("created_at", "updated_at"):
+            values[name] = dialect.decode_datetime(values[name])
+        return WorkflowExecutionState(**values)
     except (TypeError, ValueError) as error:
-        raise _damaged(f"run {row[0]!r}") from error
+        raise _corrupt_row_error(f"run {row[0]!r}") from error
 
 
 def step_from_row(run_task_id: str, row: Row, dialect: StoreDialect) -> WorkflowStepState:
-    """Give the step of a row, which is without the id of the run.
+    """Return the step of a row of `STEP_VALUES`.
 
     Raises:
         WorkflowStoreError: the row was not written by a store.
     """
     try:
-        step_id, status, result, error, wait_task_id = row[:5]
-        started_at, completed_at = row[-2:]
+        result, error, wait_task_id = row[_RESULT], row[_ERROR], row[_WAIT_TASK_ID]
+        started_at, completed_at = row[_STARTED_AT], row[_COMPLETED_AT]
         return trusted_step(
             {
-                "step_id": validated_identifier(step_id, name="step_id"),
-                "status": _STATUS[status],
+                "step_id": validated_identifier(row[_STEP_ID], name="step_id"),
+                "status": _STATUSES[row[_STATUS]],
                 "result": None if result is None else json_codec.decode_stored(result),
                 "error": None if error is None else _string(json_codec.decode_stored(error)),
                 "started_at": None if started_at is None else dialect.decode_datetime(started_at),
@@ -176,11 +204,8 @@ def step_from_row(run_task_id: str, row: Row, dialect: StoreDialect) -> Workflow
                 ),
             }
         )
-    except (KeyError, TypeError, ValueError) as fault:
-        raise _damaged(f"step {row[0]!r} of run {run_task_id!r}") from fault
-
-
-_STATUS = {status.value: status for status in TaskStatus}
+    except (KeyError, TypeError, ValueError) as cause:
+        raise _corrupt_row_error(f"step {row[_STEP_ID]!r} of run {run_task_id!r}") from cause
 
 
 def _string(value: Any) -> str:
@@ -192,34 +217,48 @@ def _string(value: Any) -> str:
 async def steps_from_rows(
     run_task_id: str, rows: Sequence[Row], dialect: StoreDialect
 ) -> list[WorkflowStepState]:
-    """Do the same for many rows, letting the event loop go on in between."""
+    """Return the steps of many rows; other tasks run in between."""
     steps: list[WorkflowStepState] = []
-    with _collection_paused():
-        while True:
-            turn_ends = time.perf_counter() + _TURN_S
+    while True:
+        turn_ends = time.perf_counter() + _TURN_S
+        with _gc_paused():
             for row in rows[len(steps) :]:
                 steps.append(step_from_row(run_task_id, row, dialect))
                 if time.perf_counter() > turn_ends:
                     break
-            if len(steps) == len(rows):
-                return steps
-            await asyncio.sleep(0)
+        if len(steps) == len(rows):
+            return steps
+        await asyncio.sleep(0)
+
+
+async def snapshot_from_rows(
+    run_task_id: str, rows: Sequence[Row], dialect: StoreDialect
+) -> RunSnapshot | None:
+    """Return the run and its steps of the rows of `Statements.load_run`."""
+    if not rows:
+        return None
+    run_row, *step_rows = rows
+    width = len(RUN_COLUMNS)
+    if dialect.reads_in_one_statement:
+        run_row, step_rows = run_row[:width], [row[width:-1] for row in step_rows]
+    if len(run_row) != width or run_row[0] is None:  # a step, whose run does not exist
+        return None
+    run = run_from_row(run_row, dialect)
+    return RunSnapshot(run, await steps_from_rows(run_task_id, step_rows, dialect))
 
 
 _TURN_S = 0.001
-"""How long decoding may keep the event loop, but for one value that takes longer."""
+"""How long decoding may hold the event loop, unless a single value takes longer."""
 
 
 @contextmanager
-def _collection_paused() -> Iterator[None]:
-    """Keep the garbage collector from running again and again over objects that all live.
+def _gc_paused() -> Iterator[None]:
+    """Pause the garbage collector for a turn, which never awaits.
 
-    A thousand steps are enough new objects to start it dozens of times, which takes a
-    quarter of the whole read; and a full collection of a large program in the midst of it
-    costs tens of milliseconds. Other tasks go on meanwhile. Of reads that overlap only the
-    first one pauses it, so that it always gets its turn.
+    A turn creates only objects that live on. For a thousand steps, the collector would run
+    dozens of times and take a fifth of the read.
     """
-    if not gc.isenabled():  # somebody else's choice, or another read's
+    if not gc.isenabled():  # the application's choice
         yield
         return
     gc.disable()
@@ -229,8 +268,8 @@ def _collection_paused() -> Iterator[None]:
         gc.enable()
 
 
-def _damaged(what: str) -> WorkflowStoreError:
+def _corrupt_row_error(subject: str) -> WorkflowStoreError:
     return WorkflowStoreError(
-        f"The stored row of {what} is damaged or was changed by another program: it holds "
-        "what no store writes. Mend the row, restore it from a backup, or delete the run."
+        f"The stored row of {subject} is corrupt or was changed by another program. Fix the "
+        "row, restore it from a backup, or delete the run."
     )

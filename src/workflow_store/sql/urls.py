@@ -1,16 +1,20 @@
-"""From a URL to an engine."""
+"""Database URLs: parsed once, masked in messages."""
 
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Self
 
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from ..errors import StoreUnavailableError
 from .dialects import POSTGRESQL, SQLITE, StoreDialect
 
-__all__ = ["SUPPORTED_URLS", "default_schema", "default_url", "dialect_of", "masked", "parse_url"]
+__all__ = ["SUPPORTED_URLS", "DatabaseUrl", "default_schema", "default_url"]
 
 DEFAULT_URL = "sqlite:///workflow_store.db"
 
@@ -32,29 +36,69 @@ _DIALECTS: dict[str, StoreDialect] = {
 _SECRET_PARAMETERS = ("password", "sslpassword")
 
 
-def parse_url(url: str | URL) -> tuple[StoreDialect, URL]:
-    """Tell which database a URL names.
+@dataclass(frozen=True)
+class DatabaseUrl:
+    """A database URL with its dialect.
 
-    Raises:
-        ValueError: it names none that is supported; the message lists those that are.
+    Attributes:
+        dialect: the dialect of the database.
+        url: the URL as SQLAlchemy parsed it.
     """
-    try:
-        parsed = make_url(url)
-    except (ArgumentError, ValueError):
-        # The text is not shown: what cannot be parsed cannot be masked.
-        raise ValueError(f"Not a database URL. Supported are {SUPPORTED_URLS}.") from None
-    dialect = _dialect_named(parsed.drivername)
-    dialect.check_url(parsed)
-    return dialect, parsed
 
+    dialect: StoreDialect
+    url: URL
 
-def dialect_of(engine: AsyncEngine) -> StoreDialect:
-    """Tell which database an engine talks to.
+    @classmethod
+    def parse(cls, url: str | URL | None = None) -> Self:
+        """Parse a URL, by default that of the environment.
 
-    Raises:
-        ValueError: one that is not supported.
-    """
-    return _dialect_named(f"{engine.dialect.name}+{engine.dialect.driver}")
+        Raises:
+            ValueError: the database is not supported; the message lists the supported URLs.
+        """
+        try:
+            parsed = make_url(url or default_url())
+        except (ArgumentError, ValueError):
+            # The text is not shown: what cannot be parsed cannot be masked.
+            raise ValueError(f"Not a database URL. Supported are {SUPPORTED_URLS}.") from None
+        dialect = _dialect_named(parsed.drivername)
+        dialect.check_url(parsed)
+        return cls(dialect, parsed)
+
+    @classmethod
+    def of_engine(cls, engine: AsyncEngine) -> Self:
+        """Return the URL of an engine.
+
+        Raises:
+            ValueError: its database or driver is not supported.
+        """
+        return cls(_dialect_named(f"{engine.dialect.name}+{engine.dialect.driver}"), engine.url)
+
+    @cached_property
+    def name(self) -> str:
+        """The URL without its secrets and its driver, for messages."""
+        url = self.url.set(drivername=self.url.get_backend_name())
+        if url.host is not None:
+            # An @ in a password that is not percent-encoded moves the rest of it into the host.
+            url = url.set(host=url.host.rpartition("@")[2])
+        secrets = {name: "***" for name in _SECRET_PARAMETERS if name in url.query}
+        return url.update_query_dict(secrets).render_as_string(hide_password=True)
+
+    @property
+    def is_in_memory(self) -> bool:
+        """Whether the database lives in the memory of this process."""
+        return self.dialect.is_in_memory(self.url)
+
+    def require_existing(self) -> None:
+        """Reject a file that connecting would create: the path may have a typo.
+
+        Raises:
+            StoreUnavailableError: the file does not exist.
+        """
+        if self.dialect.file_is_missing(self.url):
+            raise StoreUnavailableError(
+                f"{self.name} does not exist: check the path, or create it with "
+                "`workflow-store migrate`."
+            )
 
 
 def _dialect_named(name: str) -> StoreDialect:
@@ -64,21 +108,11 @@ def _dialect_named(name: str) -> StoreDialect:
     return dialect
 
 
-def masked(url: URL) -> str:
-    """Render a URL without its secrets and its driver, for messages."""
-    url = url.set(drivername=url.get_backend_name())
-    if url.host is not None:
-        # An @ in a password that is not encoded moves the rest of it into the host.
-        url = url.set(host=url.host.rpartition("@")[2])
-    secrets = {name: "***" for name in _SECRET_PARAMETERS if name in url.query}
-    return url.update_query_dict(secrets).render_as_string(hide_password=True)
-
-
 def default_url() -> str:
-    """Give the environment's WORKFLOW_STORE_URL, else a file in the current folder."""
+    """Return the environment's WORKFLOW_STORE_URL, else a file in the current folder."""
     return os.environ.get("WORKFLOW_STORE_URL") or DEFAULT_URL
 
 
 def default_schema() -> str | None:
-    """Give the environment's WORKFLOW_STORE_SCHEMA, None where there is none."""
+    """Return the environment's WORKFLOW_STORE_SCHEMA, if set."""
     return os.environ.get("WORKFLOW_STORE_SCHEMA") or None

@@ -13,27 +13,27 @@ from sqlalchemy import Column
 from sqlalchemy.dialects.postgresql.asyncpg import dialect as asyncpg
 from sqlalchemy.dialects.sqlite.aiosqlite import dialect as aiosqlite
 
-from workflow_store.sql import columns
+from workflow_store.sql import models
 from workflow_store.sql.dialects import POSTGRESQL, SQLITE
 from workflow_store.sql.queries.compiler import Read, Write
 from workflow_store.sql.queries.statements import Statements
 
 WRITES = {
-    "create_run": columns.RUN,
-    "update_context": columns.CONTEXT,
-    "upsert_step": columns.STEP,
-    "delete_run": columns.KEY,
-    "commit_step": columns.COMMIT,
+    "create_run": models.RUN_COLUMNS,
+    "update_context": models.CONTEXT_COLUMNS,
+    "upsert_step": models.STEP_COLUMNS,
+    "delete_run": models.RUN_KEY,
+    "commit_step": models.COMMIT_COLUMNS,
 }
 OTHERS = {
-    "get_run": columns.KEY,
-    "get_step": columns.STEP_KEY,
-    "list_steps": columns.KEY,
-    "load_run": columns.KEY,
-    "find_waiting_step": columns.WAITING,
-    "get_claim": [columns.CLAIMS.c.run_task_id, columns.CLAIMS.c.token],
-    "renew_claim": columns.RENEWAL,
-    "renew_locked_claim": columns.RENEWAL,
+    "get_run": models.RUN_KEY,
+    "get_step": models.STEP_KEY,
+    "list_steps": models.RUN_KEY,
+    "load_run": models.RUN_KEY,
+    "find_waiting_step": models.WAITING_COLUMNS,
+    "get_claim": [models.CLAIMS.c.run_task_id, models.CLAIMS.c.token],
+    "renew_claim": models.RENEWAL_COLUMNS,
+    "renew_locked_claim": models.RENEWAL_COLUMNS,
 }
 
 
@@ -42,7 +42,7 @@ def every(statements: Statements) -> dict[str, tuple[Read | Write, list[Column[A
     return {
         **{name: (getattr(statements.writes, name), given) for name, given in WRITES.items()},
         **{
-            f"fenced {name}": (getattr(statements.fenced, name), [*given, *columns.FENCE])
+            f"fenced {name}": (getattr(statements.fenced, name), [*given, *models.FENCE_COLUMNS])
             for name, given in WRITES.items()
         },
         **{name: (getattr(statements, name), given) for name, given in OTHERS.items()},
@@ -55,8 +55,8 @@ def recorded(statements: Statements) -> dict[str, list[Any]]:
     for name, (read_or_write, given) in every(statements).items():
         parts: dict[str, Read]
         if isinstance(read_or_write, Write):
-            many = read_or_write.many
-            parts = {name: read_or_write.one, f"{name}, many": () if many is None else (many,)}
+            many = read_or_write.batched
+            parts = {name: read_or_write.single, f"{name}, many": () if many is None else (many,)}
         else:
             parts = {name: read_or_write}
         names = [column.name for column in given]

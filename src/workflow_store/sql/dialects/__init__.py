@@ -1,29 +1,29 @@
-"""Everything that differs between SQLite and PostgreSQL, and nothing else.
+"""The differences between SQLite and PostgreSQL.
 
-A statement, a row and a migration are written once for both; what they need to know of the
-database they ask of a `StoreDialect`.
+Statements, rows and migrations are written once for both databases and ask a `StoreDialect`.
 """
 
-from .base import Call, ErrorInfo, ErrorKind, MigrationRunner, StoreDialect
+from .base import DriverCall, MigrationRunner, StoreDialect
+from .errors import ErrorInfo, ErrorKind
 from .health import Check, Finding, Subject, Told, Verdict, bad, duration, good, warning
 from .options import EngineOptions, validated_options
 from .postgresql.dialect import POSTGRESQL
 from .sqlite.dialect import SQLITE
-from .types import Identifier, JsonText, Sequence, UtcDateTime
+from .types import AutoIncrement, IdentifierText, JsonText, UtcDateTime
 
 __all__ = [
     "POSTGRESQL",
     "SQLITE",
-    "Call",
+    "AutoIncrement",
     "Check",
+    "DriverCall",
     "EngineOptions",
     "ErrorInfo",
     "ErrorKind",
     "Finding",
-    "Identifier",
+    "IdentifierText",
     "JsonText",
     "MigrationRunner",
-    "Sequence",
     "StoreDialect",
     "Subject",
     "Told",

@@ -1,4 +1,4 @@
-"""Column types that are spelled in each database's own way."""
+"""Column types whose SQL differs between the databases."""
 
 from __future__ import annotations
 
@@ -18,22 +18,26 @@ from sqlalchemy import (
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.types import TypeDecorator, UserDefinedType
 
-__all__ = ["Identifier", "JsonText", "Sequence", "UtcDateTime"]
+__all__ = ["AutoIncrement", "IdentifierText", "JsonText", "UtcDateTime"]
 
-# Byte order whatever the server's locale is: an upgrade of its C library must not change
-# the order of an index. SQLite compares bytes by default.
-Identifier = Text(collation="C").with_variant(Text(), "sqlite")
+# Bytewise order: the order of an index must not depend on the server's locale, which an
+# upgrade of its C library may change (https://wiki.postgresql.org/wiki/Locale_data_changes).
+# SQLite compares bytes by default (https://sqlite.org/datatype3.html#collation).
+IdentifierText = Text(collation="C").with_variant(Text(), "sqlite")
 
-# On SQLite an INTEGER PRIMARY KEY is the rowid itself: no second index.
-Sequence = BigInteger().with_variant(Integer(), "sqlite")
+# On SQLite an INTEGER PRIMARY KEY is the rowid itself: no second index
+# (https://sqlite.org/lang_createtable.html#rowid).
+AutoIncrement = BigInteger().with_variant(Integer(), "sqlite")
 
 
 class JsonText(UserDefinedType[str]):
-    """JSON text that comes back as it was: `json` on PostgreSQL, `TEXT` on SQLite.
+    """JSON text that is stored unchanged: `json` on PostgreSQL, `TEXT` on SQLite.
 
-    Not `jsonb`, which drops the order of keys, `-0.0`, NUL and lone surrogates; not `JSON`
-    on SQLite, whose numeric affinity would turn the text `1.0` into the integer 1. The
-    casts keep the text from any codec for `json` that the connection's owner may have set.
+    Not `jsonb`, which drops the order of keys and `-0.0` and rejects NUL and lone surrogates
+    (https://www.postgresql.org/docs/current/datatype-json.html); not `JSON` on SQLite, whose
+    numeric affinity turns the text `1.0` into the integer 1
+    (https://sqlite.org/datatype3.html#determination_of_column_affinity). The casts bypass any
+    codec for `json` that the owner of the connection may have set.
     """
 
     cache_ok = True
@@ -63,5 +67,5 @@ class UtcDateTime(TypeDecorator[datetime]):
         return None if value is None else value.astimezone(UTC)
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        # SQLite's text has no offset; PostgreSQL's driver answers in UTC already.
+        # SQLite's text has no offset; asyncpg returns UTC.
         return None if value is None else value.replace(tzinfo=UTC)

@@ -80,7 +80,7 @@ from ..dialects import (
 from ..errors import to_store_error
 from ..migrate.revisions import read_revision
 from ..models import VERSION_TABLE
-from ..urls import default_schema, default_url, masked, parse_url
+from ..urls import DatabaseUrl, default_schema, default_url
 from . import schema as health
 
 __all__ = ["Finding", "Verdict", "examine"]
@@ -134,7 +134,8 @@ async def examine(
     if not 0 < running_for_s < timedelta.max.total_seconds():
         raise ValueError(f"running_for_s={running_for_s!r} is out of range")
     options = validated_options(options)
-    migrate.require_existing(dialect, parsed)
+    database = DatabaseUrl(dialect, parsed)
+    database.require_existing()
     engine = dialect.create_engine(
         parsed,
         {
@@ -154,11 +155,11 @@ async def examine(
     except WorkflowStoreError:
         raise
     except Exception as error:
-        raised = to_store_error(error, dialect, masked(parsed))
+        raised = to_store_error(error, database)
         if isinstance(raised, StoreUnavailableError):
             raise raised from error
         _, code, advice = dialect.classify_error(error)
-        yield Finding("reachable", Verdict.BAD, f"{masked(parsed)} cannot be read ({code})", advice)
+        yield Finding("reachable", Verdict.BAD, f"{database.name} cannot be read ({code})", advice)
     finally:
         await engine.dispose()
 
@@ -167,7 +168,8 @@ def _parsed(url: str | URL | None, schema: str | None) -> tuple[StoreDialect, UR
     url = url or default_url()
     if str(url).startswith("memory:"):
         raise ValueError("memory:// is gone with its process: there is nothing to examine")
-    dialect, parsed = parse_url(url)
+    database = DatabaseUrl.parse(url)
+    dialect, parsed = database.dialect, database.url
     return dialect, parsed, (schema or default_schema()) if dialect.supports_schema else None
 
 

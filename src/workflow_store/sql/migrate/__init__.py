@@ -24,10 +24,10 @@ from sqlalchemy import URL, Connection, MetaData
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from ...errors import InvalidStateError, SchemaMismatchError, StoreUnavailableError
-from ..dialects import EngineOptions, MigrationRunner, StoreDialect, validated_options
+from ..dialects import EngineOptions, MigrationRunner, validated_options
 from ..errors import translate_errors
 from ..models import REVISION, Base
-from ..urls import default_schema, default_url, dialect_of, masked, parse_url
+from ..urls import DatabaseUrl, default_schema
 from .host import include_name, include_object
 from .revisions import (
     known_revisions,
@@ -112,12 +112,15 @@ async def current(
         StoreUnavailableError: the database cannot be reached, or there is no such file.
         ValueError: the URL is not supported.
     """
-    found, _ = await _look(validated_options({}), url_or_engine, schema)
-    return found
+    async with _connect(url_or_engine) as (connection, url):
+        return await _read(connection, url, schema, validated_options({}))
 
 
 async def check(
-    url_or_engine: str | URL | AsyncEngine | None = None, *, schema: str | None = None
+    url_or_engine: str | URL | AsyncEngine | None = None,
+    *,
+    schema: str | None = None,
+    options: EngineOptions | None = None,
 ) -> None:
     """Make sure that a database is at the revision that this version needs.
 
@@ -126,7 +129,10 @@ async def check(
         StoreUnavailableError: the database cannot be reached, or there is no such file.
         ValueError: the URL is not supported.
     """
-    await check_with(validated_options({}), url_or_engine, schema=schema)
+    async with _connect(url_or_engine) as (connection, url):
+        revision = await _read(connection, url, schema, options or validated_options({}))
+    if revision != REVISION:
+        raise _mismatch_error(revision, url, schema)
 
 
 async def offline_sql(
@@ -152,7 +158,7 @@ async def offline_sql(
     output = io.StringIO()
     config = _config(url=url, schema=schema)
     config.output_buffer = output
-    parse_url(url or default_url())
+    DatabaseUrl.parse(url)
     _check_form(revision, parts=2)
     async with _process_lock(LOCK_TIMEOUT_S):
         try:
@@ -175,18 +181,6 @@ def metadata(schema: str | None) -> MetaData:
     return placed
 
 
-async def check_with(
-    options: EngineOptions,
-    url_or_engine: str | URL | AsyncEngine | None,
-    *,
-    schema: str | None,
-) -> None:
-    """Do what `check` says, within the limits of a store's options."""
-    found, where = await _look(options, url_or_engine, schema)
-    if found != REVISION:
-        raise _mismatch_error(found, where, schema)
-
-
 @asynccontextmanager
 async def migrating(
     url_or_engine: str | URL | AsyncEngine | None,
@@ -195,8 +189,8 @@ async def migrating(
 ) -> AsyncIterator[MigrationRunner]:
     """Give what runs a migration while no other one of these tables runs."""
     async with (
-        _connect(url_or_engine, creates=True) as (connection, dialect, _),
-        dialect.migration_lock(connection, schema, lock_timeout_s) as run,
+        _connect(url_or_engine, creates=True) as (connection, url),
+        url.dialect.migration_lock(connection, schema, lock_timeout_s) as run,
     ):
         yield run
 
@@ -204,15 +198,12 @@ async def migrating(
 # -- inside ----------------------------------------------------------------------------
 
 
-async def _look(
-    options: EngineOptions, url_or_engine: str | URL | AsyncEngine | None, schema: str | None
-) -> tuple[str | None, str]:
-    """Give the revision of a database, and its masked URL."""
-    async with (
-        _connect(url_or_engine) as (connection, dialect, where),
-        dialect.transaction(connection, options, writes=False),
-    ):
-        return await connection.run_sync(read_revision, _schema(dialect, schema)), where
+async def _read(
+    connection: AsyncConnection, url: DatabaseUrl, schema: str | None, options: EngineOptions
+) -> str | None:
+    """Return the revision of a database, within the limits of a store's options."""
+    async with url.dialect.transaction(connection, options, writes=False):
+        return await connection.run_sync(read_revision, _schema(url, schema))
 
 
 async def _migrate(
@@ -229,8 +220,8 @@ async def _migrate(
     if not 0 <= lock_timeout_s <= _LONGEST_S:
         raise InvalidStateError(f"lock_timeout_s: {lock_timeout_s!r} is not 0 to {_LONGEST_S:g}")
     creates = direction == "upgrade"
-    async with _connect(url_or_engine, creates=creates) as (connection, dialect, where):
-        schema = _schema(dialect, schema)
+    async with _connect(url_or_engine, creates=creates) as (connection, url):
+        schema = _schema(url, schema)
 
         def run(sync_connection: Connection) -> None:
             at = read_revision(sync_connection, schema)
@@ -242,14 +233,14 @@ async def _migrate(
                 getattr(command, direction)(config, revision)
             except CommandError as error:
                 if at is not None and at not in known_revisions():
-                    raise _mismatch_error(at, where, schema) from error
+                    raise _mismatch_error(at, url, schema) from error
                 raise InvalidStateError(
-                    f"revision: cannot {direction} {where} from {at or 'base'} to "
+                    f"revision: cannot {direction} {url.name} from {at or 'base'} to "
                     f"{revision!r}, there is no such revision on that way"
                 ) from error
 
         async with (
-            dialect.migration_lock(connection, schema, lock_timeout_s) as run_migration,
+            url.dialect.migration_lock(connection, schema, lock_timeout_s) as run_migration,
             # Inside, so that whoever waits for a database keeps no other one waiting.
             _process_lock(lock_timeout_s),
         ):
@@ -258,7 +249,7 @@ async def _migrate(
             reached = await connection.run_sync(read_revision, schema)
         if reached != found:
             _LOG.info(
-                "%s: migrated from revision %s to %s", where, found or "none", reached or "none"
+                "%s: migrated from revision %s to %s", url.name, found or "none", reached or "none"
             )
         return found
 
@@ -290,21 +281,21 @@ async def _process_lock(timeout_s: float) -> AsyncIterator[None]:
 @asynccontextmanager
 async def _connect(
     url_or_engine: str | URL | AsyncEngine | None, *, creates: bool = False
-) -> AsyncIterator[tuple[AsyncConnection, StoreDialect, str]]:
-    """Give a connection, its dialect and its masked URL; translate what fails inside."""
+) -> AsyncIterator[tuple[AsyncConnection, DatabaseUrl]]:
+    """Yield a connection and its URL; translate errors inside the block."""
     if isinstance(url_or_engine, AsyncEngine):
-        engine, dialect = url_or_engine, dialect_of(url_or_engine)
-        url = engine.url
+        engine, url = url_or_engine, DatabaseUrl.of_engine(url_or_engine)
     else:
-        dialect, url = parse_url(url_or_engine or default_url())
+        url = DatabaseUrl.parse(url_or_engine)
         if not creates:
-            require_existing(dialect, url)
-        # A pooler in transaction mode may lie between.
-        engine = dialect.create_engine(url, validated_options({"transaction_pooler": True}))
+            url.require_existing()
+        # There may be a pooler in transaction mode in between.
+        options = validated_options({"transaction_pooler": True})
+        engine = url.dialect.create_engine(url.url, options)
     try:
-        with translate_errors(dialect, url):
+        with translate_errors(url):
             async with engine.connect() as connection:
-                yield connection, dialect, masked(url)
+                yield connection, url
     finally:
         if engine is not url_or_engine:
             await engine.dispose()
@@ -317,19 +308,18 @@ def _check_form(revision: str, *, parts: int) -> None:
         raise InvalidStateError(f"revision: {revision!r} names none")
 
 
-def _schema(dialect: StoreDialect, schema: str | None) -> str | None:
-    schema = schema or default_schema()
-    return schema if dialect.supports_schema else None
+def _schema(url: DatabaseUrl, schema: str | None) -> str | None:
+    return (schema or default_schema()) if url.dialect.supports_schema else None
 
 
-def _mismatch_error(found: str | None, where: str, schema: str | None) -> SchemaMismatchError:
+def _mismatch_error(found: str | None, url: DatabaseUrl, schema: str | None) -> SchemaMismatchError:
     option = f" --schema {shlex.quote(schema)}" if schema else ""
     x_option = f" -x {shlex.quote(f'schema={schema}')}" if schema else ""
     if found is None:
         state = "has no tables of a workflow store"
     elif found > REVISION:
         return SchemaMismatchError(
-            f"{where} is at revision {found}, which is newer than this version of "
+            f"{url.name} is at revision {found}, which is newer than this version of "
             f"workflow-store, made for {REVISION}: install the version that migrated it, or a "
             "newer one.",
             found=found,
@@ -338,29 +328,17 @@ def _mismatch_error(found: str | None, where: str, schema: str | None) -> Schema
     else:
         state = f"is at revision {found}, and this version of workflow-store needs {REVISION}"
     return SchemaMismatchError(
-        f"{where} {state}. Bring it up to date with `workflow-store migrate{option}` or "
+        f"{url.name} {state}. Bring it up to date with `workflow-store migrate{option}` or "
         f"`alembic{x_option} upgrade head`, or open the store with migrate=True.",
         found=found,
         expected=REVISION,
     )
 
 
-def require_existing(dialect: StoreDialect, url: URL) -> None:
-    """Refuse a database that connecting would make, which a typo in its path should not.
-
-    Raises:
-        StoreUnavailableError: it is not there.
-    """
-    if dialect.file_is_missing(url):
-        raise StoreUnavailableError(
-            f"{masked(url)} is not there: check the path, or make it with `workflow-store migrate`."
-        )
-
-
-def altered_tables_error(engine: AsyncEngine) -> SchemaMismatchError:
+def altered_tables_error(url: DatabaseUrl) -> SchemaMismatchError:
     """Give the error for a database whose revision is right and whose tables are not."""
     return SchemaMismatchError(
-        f"{masked(engine.url)} is at revision {REVISION}, but its tables were dropped or altered "
+        f"{url.name} is at revision {REVISION}, but its tables were dropped or altered "
         "since: restore them from a backup.",
         found=REVISION,
         expected=REVISION,

@@ -1,4 +1,4 @@
-"""Looking at many runs, by indexes and without their JSON values."""
+"""Pages of runs, by index and without their JSON values."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from ..models import RunRow, StepRow
 __all__ = ["list_runs"]
 
 _FEW = 1_000
-"""Of so few steps in a status, all runs are looked up and sorted."""
+"""If at most this many steps have a status, all of their runs are looked up and sorted."""
 
-_NEAR = 10_000
-"""Among so many of the newest runs, those with a step in a status are found one by one."""
+_NEWEST = 10_000
+"""How many of the newest runs are probed one by one for a step in a status."""
 
 _SUMMARY = (
     RunRow.run_task_id,
@@ -34,55 +34,56 @@ _SUMMARY = (
 )
 
 
-async def list_runs(connection: AsyncConnection, listing: PageRequest) -> RunPage:
-    """Give a page of runs, newest first."""
+async def list_runs(connection: AsyncConnection, request: PageRequest) -> RunPage:
+    """Return a page of runs, newest first."""
     query = (
         select(*_SUMMARY)
-        .where(*_conditions(listing))
+        .where(*_conditions(request))
         .order_by(RunRow.created_at.desc(), RunRow.run_task_id.desc())
-        .limit(listing.limit + 1)
+        .limit(request.limit + 1)
     )
-    if listing.step_status is None:
-        found = await _rows(connection, query)
+    if request.step_status is None:
+        rows = await _rows(connection, query)
     else:
-        found = await _with_step_in(connection, query, listing.step_status, listing.limit)
-    page = found[: listing.limit]
+        rows = await _with_step_in(connection, query, request.step_status, request.limit)
+    page = rows[: request.limit]
     counts = await _step_counts(connection, [row.run_task_id for row in page])
     runs = [RunSummary(**row._asdict(), step_counts=counts[row.run_task_id]) for row in page]
-    if len(found) <= listing.limit:
+    if len(rows) <= request.limit:
         return RunPage(runs, None)
-    return RunPage(runs, listing.cursor((runs[-1].created_at, runs[-1].run_task_id)))
+    return RunPage(runs, request.cursor((runs[-1].created_at, runs[-1].run_task_id)))
 
 
-def _conditions(listing: PageRequest) -> list[ColumnElement[bool]]:
-    conditions = [getattr(RunRow, name) == value for name, value in listing.identifiers.items()]
-    if listing.created_after is not None:
-        conditions.append(RunRow.created_at > listing.created_after)
-    # A cursor says it more closely: with both, SQLite goes to the place of the filter.
-    before = listing.created_before
-    if before is not None and (listing.after is None or listing.after[0] >= before):
+def _conditions(request: PageRequest) -> list[ColumnElement[bool]]:
+    conditions = [getattr(RunRow, name) == value for name, value in request.identifiers.items()]
+    if request.created_after is not None:
+        conditions.append(RunRow.created_at > request.created_after)
+    # A cursor is the stricter bound: with both, SQLite would seek to that of the filter.
+    before = request.created_before
+    if before is not None and (request.after is None or request.after[0] >= before):
         conditions.append(RunRow.created_at < before)
-    if listing.after is not None:
-        # Compared as a pair, for which both databases go straight to the place in the index.
-        conditions.append(tuple_(RunRow.created_at, RunRow.run_task_id) < tuple_(*listing.after))
+    if request.after is not None:
+        # A row comparison, for which both databases seek in the index
+        # (https://sqlite.org/rowvalue.html, https://use-the-index-luke.com/no-offset).
+        conditions.append(tuple_(RunRow.created_at, RunRow.run_task_id) < tuple_(*request.after))
     return conditions
 
 
 async def _with_step_in(
     connection: AsyncConnection, query: Any, status: TaskStatus, limit: int
 ) -> list[Any]:
-    """Give the runs of a query that have a step in a status, by the way that is fast for it.
+    """Return the runs of a query that have a step in a status, by the fastest plan.
 
-    No single statement is: where many runs have one, sorting them all takes too long, and
-    where they are few or old, looking at one run after the other does.
+    No single statement is always fast: if many runs match, sorting all of them takes too
+    long; if few or only old ones match, probing one run after the other does.
     """
-    # As literals, and with the condition of the index: no database concludes from a parameter
-    # that a row is in an index of only some, and SQLite from nothing but the condition itself.
+    # Literals, and the very condition of the index: neither database uses a partial index for
+    # a parameter, and SQLite only for its exact condition (https://sqlite.org/partialindex.html).
     in_status = StepRow.status == literal_column(f"'{status.value}'")
-    if status is not TaskStatus.COMPLETED:  # of which there is no index, since most steps are
+    if status is not TaskStatus.COMPLETED:  # not in the index, since most steps are
         in_status &= StepRow.status != literal_column("'completed'")
-    # Not EXISTS, which PostgreSQL joins by an estimate that is a tenth of what it finds.
-    has_one = (
+    # Not EXISTS, which PostgreSQL turns into a join by an estimate ten times too low.
+    has_step = (
         select(literal_column("1"))
         .where(StepRow.run_task_id == RunRow.run_task_id, in_status)
         .limit(1)
@@ -91,22 +92,22 @@ async def _with_step_in(
         .is_not(None)
     )
     if status is TaskStatus.COMPLETED:
-        return await _rows(connection, query.where(has_one))
+        return await _rows(connection, query.where(has_step))
     of_runs = select(StepRow.run_task_id).where(in_status)
     if await connection.scalar(of_runs.offset(_FEW).limit(1)) is None:
         few = (await connection.scalars(of_runs)).all()
         return await _rows(connection, query.where(RunRow.run_task_id.in_(few)))
-    near = query.where(has_one)
-    place = tuple_(RunRow.created_at, RunRow.run_task_id)
-    furthest = query.with_only_columns(RunRow.created_at, RunRow.run_task_id)
-    last = (await connection.execute(furthest.offset(_NEAR).limit(1))).one_or_none()
+    newest = query.where(has_step)
+    position = tuple_(RunRow.created_at, RunRow.run_task_id)
+    positions = query.with_only_columns(RunRow.created_at, RunRow.run_task_id)
+    last = (await connection.execute(positions.offset(_NEWEST).limit(1))).one_or_none()
     if last is not None:
-        near = near.where(place >= tuple_(*last))
-    found = await _rows(connection, near)
-    if last is None or len(found) > limit:
-        return found
-    all_of_them = of_runs.distinct().cte("all_of_them").prefix_with("MATERIALIZED")
-    query = query.join(all_of_them, all_of_them.c.run_task_id == RunRow.run_task_id)
+        newest = newest.where(position >= tuple_(*last))
+    rows = await _rows(connection, newest)
+    if last is None or len(rows) > limit:
+        return rows
+    matching = of_runs.distinct().cte("matching").prefix_with("MATERIALIZED")
+    query = query.join(matching, matching.c.run_task_id == RunRow.run_task_id)
     return await _rows(connection, query)
 
 

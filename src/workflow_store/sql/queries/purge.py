@@ -1,4 +1,4 @@
-"""Deleting old runs, a batch at a time."""
+"""Deletes old runs, one batch at a time."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from ..models import ClaimRow, RunRow, StepRow
 
 __all__ = ["Purged", "purge_batch"]
 
-_GOES_ON = exists().where(
+_HAS_OPEN_STEP = exists().where(
     StepRow.run_task_id == RunRow.run_task_id,
     StepRow.status.not_in(TERMINAL),
 )
 
 
 class Purged(NamedTuple):
-    """What a batch did: how many runs are gone, and the last that it looked at, if any."""
+    """The result of a batch: the deleted runs, and the last run examined, if any."""
 
     runs: int
     last: Position | None
@@ -37,7 +37,7 @@ async def purge_batch(
     batch_size: int,
     after: Position | None,
 ) -> Purged:
-    """Delete the oldest runs after a place, at most so many."""
+    """Delete the oldest runs after a position, at most `batch_size`."""
     oldest = (
         select(RunRow.created_at, RunRow.run_task_id)
         .where(RunRow.created_at < created_before)
@@ -47,13 +47,13 @@ async def purge_batch(
     if after is not None:
         oldest = oldest.where(tuple_(RunRow.created_at, RunRow.run_task_id) > tuple_(*after))
     if only_terminal:
-        oldest = oldest.where(~_GOES_ON)
-    found = (await connection.execute(oldest)).all()
-    if not found:
+        oldest = oldest.where(~_HAS_OPEN_STEP)
+    candidates = (await connection.execute(oldest)).all()
+    if not candidates:
         return Purged(0, None)
-    ids = [run_task_id for _, run_task_id in found]
-    # In the order in which every write locks runs. No step is added to a locked one, so that
-    # a second look, by a statement that begins after it, is the last.
+    ids = [run_task_id for _, run_task_id in candidates]
+    # In the order in which every write locks runs. No step is added to a locked run, so that
+    # the condition of the next statement is final.
     locked = (
         select(RunRow.run_task_id)
         .where(RunRow.run_task_id.in_(ids), RunRow.created_at < created_before)
@@ -61,12 +61,12 @@ async def purge_batch(
         .with_for_update()
     )
     ids = list((await connection.scalars(locked)).all())
-    going = delete(RunRow).where(RunRow.run_task_id.in_(ids))
+    deletion = delete(RunRow).where(RunRow.run_task_id.in_(ids))
     if only_terminal:
-        going = going.where(~_GOES_ON)
-    gone = (await connection.scalars(going.returning(RunRow.run_task_id))).all()
+        deletion = deletion.where(~_HAS_OPEN_STEP)
+    deleted = (await connection.scalars(deletion.returning(RunRow.run_task_id))).all()
     if not dialect.enforces_foreign_keys:
         for table in (StepRow, ClaimRow):
-            await connection.execute(delete(table).where(table.run_task_id.in_(gone)))
-    last_created_at, last_id = found[-1]
-    return Purged(len(gone), (last_created_at, last_id))
+            await connection.execute(delete(table).where(table.run_task_id.in_(deleted)))
+    last_created_at, last_id = candidates[-1]
+    return Purged(len(deleted), (last_created_at, last_id))

@@ -1,4 +1,4 @@
-"""The statements of the hot path: written once for both databases."""
+"""The statements of the hot path, written once for both databases."""
 
 from __future__ import annotations
 
@@ -23,186 +23,201 @@ from sqlalchemy import (
     null,
     select,
     true,
+    union_all,
     update,
 )
 
-from ..columns import (
+from ..dialects import JsonText, StoreDialect
+from ..models import (
     CLAIMS,
-    COMMIT,
-    CONTEXT,
-    ENDED,
-    FENCE,
-    KEY,
-    RENEWAL,
-    RUN,
+    COMMIT_COLUMNS,
+    CONTEXT_COLUMNS,
+    ENDED_COLUMNS,
+    FENCE_COLUMNS,
+    RENEWAL_COLUMNS,
+    RUN_COLUMNS,
+    RUN_KEY,
     RUNS,
-    STEP,
+    STEP_COLUMNS,
     STEP_KEY,
-    STEP_READ,
+    STEP_VALUES,
     STEPS,
-    WAITING,
+    WAITING_COLUMNS,
 )
-from ..dialects import StoreDialect
-from .compiler import Compiler, Write, places
-from .unnest import KEY_SHARE, NO_KEY_UPDATE, UPDATE, Batch, Lock, named, upsert
+from .compiler import Compiler, Write, picker
+from .unnest import KEY_SHARE, NO_KEY_UPDATE, UPDATE, Batch, Lock, by_name, upsert
 
 __all__ = ["Statements", "Writes"]
 
 
 class Statements:
-    """Every statement of the hot path, for one database and one schema.
+    """The statements of the hot path, compiled for one database and one schema.
 
     Args:
-        dialect: the database's dialect.
-        driver: SQLAlchemy's own dialect, which knows the driver's parameters.
-        schema: the schema of the tables, None for the connection's own.
+        dialect: the dialect of the database.
+        driver: SQLAlchemy's dialect, which renders the driver's parameters.
+        schema: the schema of the tables; None for the connection's search path.
     """
 
     def __init__(self, dialect: StoreDialect, driver: Dialect, schema: str | None) -> None:
         compiler = Compiler(dialect, driver, schema)
         self.writes = Writes(compiler, fenced=False)
-        self.get_run = compiler.read(KEY, select(*RUN).where(_this_run()))
+        this_run = RUNS.c.run_task_id == bindparam("run_task_id")
+        of_this_run = STEPS.c.run_task_id == bindparam("run_task_id")
+        run = select(*RUN_COLUMNS).where(this_run)
+        steps = select(*STEP_VALUES).where(of_this_run)
         this_step = STEPS.c.step_id == bindparam("step_id")
-        self.get_step = compiler.read(STEP_KEY, select(*STEP_READ).where(_of_this_run(), this_step))
-        self.list_steps = compiler.read(
-            KEY, select(*STEP_READ).where(_of_this_run()).order_by(STEPS.c.seq)
-        )
-        # The run, which has 0 for its `seq`, and its steps.
-        self.load_run = compiler.read(
-            KEY,
-            select(*_of_snapshot(RUN, literal_column("0"))).where(_this_run()),
-            select(*_of_snapshot(STEP_READ, STEPS.c.seq)).where(_of_this_run()),
-        )
+        self.get_run = compiler.read(RUN_KEY, run)
+        self.get_step = compiler.read(STEP_KEY, steps.where(this_step))
+        self.list_steps = compiler.read(RUN_KEY, steps.order_by(STEPS.c.seq))
+        if dialect.reads_in_one_statement:
+            # A row has the columns of the run, NULL for a step; those of a step, NULL for the
+            # run; and `seq`, 0 for the run, which therefore comes first.
+            first = run.add_columns(*_nulls(STEP_VALUES), literal_column("0").label("seq"))
+            rest = select(*_nulls(RUN_COLUMNS), *STEP_VALUES, STEPS.c.seq).where(of_this_run)
+            self.load_run = compiler.read(RUN_KEY, union_all(first, rest).order_by("seq"))
+        else:
+            self.load_run = (*self.get_run, *self.list_steps)
         self.find_waiting_step = compiler.read(
-            WAITING,
-            select(STEPS.c.run_task_id, *STEP_READ)
+            WAITING_COLUMNS,
+            select(STEPS.c.run_task_id, *STEP_VALUES)
             .where(STEPS.c.wait_task_id == bindparam("wait_task_id"))
-            .where(*(STEPS.c.status != bindparam(ended.name) for ended in ENDED))
+            .where(*(STEPS.c.status != bindparam(column.name) for column in ENDED_COLUMNS))
             .order_by(STEPS.c.seq.desc()),
         )
-        claim = [CLAIMS.c.run_task_id, CLAIMS.c.token]
+        claim_key = [CLAIMS.c.run_task_id, CLAIMS.c.token]
         self.get_claim = compiler.read(
-            claim, select(CLAIMS.c.token).where(*(c == bindparam(c.name) for c in claim))
+            claim_key, select(CLAIMS.c.token).where(*(c == bindparam(c.name) for c in claim_key))
         )
         self._compiler = compiler
 
     @cached_property
     def fenced(self) -> Writes:
-        """The writes that need a claim, with the run and the token of it at the end of a row."""
+        """The writes that need a claim; its run and token are the last values of a row."""
         return Writes(self._compiler, fenced=True)
 
     @cached_property
     def renew_claim(self) -> Write:
-        """Makes claims hold for longer; where one is locked, it is not waited for."""
+        """Extends claims; a batch skips claims that are locked."""
         dialect = self._compiler.dialect
-        given = dialect.unnest_source(RENEWAL)
-        one = (
+        rows = dialect.unnest_source(RENEWAL_COLUMNS)
+        single = (
             update(CLAIMS)
             .where(*(CLAIMS.c[name] == bindparam(name) for name in ("run_task_id", "token")))
             .values(expires_at=dialect.now(plus_s=bindparam("lease_s", type_=Float)))
             .returning(CLAIMS.c.run_task_id, CLAIMS.c.token, CLAIMS.c.expires_at)
         )
-        many = None
-        if given is not None:
+        batched = None
+        if rows is not None:
             locked = (
                 select(CLAIMS.c.token)
-                .where(CLAIMS.c.token.in_(select(given.c.token)))
+                .where(CLAIMS.c.token.in_(select(rows.c.token)))
                 .with_for_update(key_share=True, skip_locked=True)
                 .cte("locked")
             )
-            many = self._compiler.compile(
-                RENEWAL,
+            batched = self._compiler.compile(
+                RENEWAL_COLUMNS,
                 update(CLAIMS)
                 .where(CLAIMS.c.token == locked.c.token)
-                .where(CLAIMS.c.token == given.c.token)
-                .where(CLAIMS.c.run_task_id == given.c.run_task_id)
-                .values(expires_at=dialect.now(plus_s=given.c.lease_s))
+                .where(CLAIMS.c.token == rows.c.token)
+                .where(CLAIMS.c.run_task_id == rows.c.run_task_id)
+                .values(expires_at=dialect.now(plus_s=rows.c.lease_s))
                 .returning(CLAIMS.c.run_task_id, CLAIMS.c.token, CLAIMS.c.expires_at),
             )
         key = itemgetter(0, 1)
-        return Write((self._compiler.compile(RENEWAL, one),), many, key, key, returns=True)
+        return Write(
+            (self._compiler.compile(RENEWAL_COLUMNS, single),), batched, key, key, returns=True
+        )
 
     @cached_property
     def renew_locked_claim(self) -> Write:
-        """Does the same, alone, and waits."""
-        return replace(self.renew_claim, many=None)
+        """Extends one claim, and waits for its lock."""
+        return replace(self.renew_claim, batched=None)
 
 
 class Writes:
-    """The five ways to write a run or a step; fenced, each of them needs a claim to hold."""
+    """The five writes of a run or a step; if fenced, each needs a claim that holds."""
 
     def __init__(self, compiler: Compiler, *, fenced: bool) -> None:
         self._compiler = compiler
         self._dialect = compiler.dialect
-        self._fence = FENCE if fenced else []
+        self._fence = FENCE_COLUMNS if fenced else []
 
-        context = update(RUNS).where(_this_run(), *self._fence_holds())
-        set_context = context.values(named(CONTEXT[1:], _parameters(CONTEXT[1:])))
-        # Inserts nothing where there is no run, enforced foreign keys or not. A step that is
-        # there already keeps its `seq`, which is its place.
+        this_run = RUNS.c.run_task_id == bindparam("run_task_id")
+        set_context = (
+            update(RUNS)
+            .where(this_run, *self._claim_holds())
+            .values(by_name(CONTEXT_COLUMNS[1:], _parameters(CONTEXT_COLUMNS[1:])))
+        )
+        # Inserts nothing if the run does not exist, even if foreign keys are not enforced. An
+        # existing step keeps its `seq`, which is its position.
         upsert_step = upsert(
             self._dialect,
             STEPS,
-            STEP,
-            select(*_parameters(STEP)).where(exists().where(_this_run()), *self._fence_holds()),
+            STEP_COLUMNS,
+            select(*_parameters(STEP_COLUMNS)).where(
+                exists().where(this_run), *self._claim_holds()
+            ),
         )
-        # The steps and the claim go by the cascade, and by statements of their own where a
+        # The cascade deletes the steps and the claim; so do statements of their own if a
         # connection may not enforce foreign keys.
         tables = [RUNS] if self._dialect.enforces_foreign_keys else [RUNS, STEPS, CLAIMS]
 
         self.create_run = self._write(
-            RUN,
-            KEY,
+            RUN_COLUMNS,
+            RUN_KEY,
             [
                 upsert(
                     self._dialect,
                     RUNS,
-                    RUN,
-                    select(*_parameters(RUN)).where(true(), *self._fence_holds()),
+                    RUN_COLUMNS,
+                    select(*_parameters(RUN_COLUMNS)).where(true(), *self._claim_holds()),
                 )
             ],
-            # No lock on what is replaced, but where claims are to be locked after it.
-            lambda batch: [batch.upsert(RUNS, RUN, KEY, batch.fence)],
+            # No lock on a replaced run, unless claims are locked after it.
+            lambda batch: [batch.upsert(RUNS, RUN_COLUMNS, RUN_KEY, batch.fence_conditions)],
             lock=NO_KEY_UPDATE if fenced else None,
-            needs_run=False,
+            requires_run=False,
         )
         self.update_context = self._write(
-            CONTEXT,
-            KEY,
+            CONTEXT_COLUMNS,
+            RUN_KEY,
             [set_context],
-            lambda batch: [batch.update_context(batch.given, batch.found)],
+            lambda batch: [batch.update_context(batch.rows, batch.write_conditions)],
             lock=NO_KEY_UPDATE,
         )
         self.delete_run = self._write(
-            KEY,
-            KEY,
+            RUN_KEY,
+            RUN_KEY,
             [
                 delete(table).where(
-                    table.c.run_task_id == bindparam("run_task_id"), *self._fence_holds()
+                    table.c.run_task_id == bindparam("run_task_id"), *self._claim_holds()
                 )
                 for table in tables
             ],
             lambda batch: [
-                delete(RUNS).where(RUNS.c.run_task_id == batch.given.c.run_task_id, *batch.found)
+                delete(RUNS).where(
+                    RUNS.c.run_task_id == batch.rows.c.run_task_id, *batch.write_conditions
+                )
             ],
             lock=UPDATE,
-            needs_run=False,
+            requires_run=False,
         )
-        # The share lock keeps the run from being deleted in between, which would fail the
-        # other rows with this one.
+        # The share lock keeps a run from being deleted meanwhile, which would fail the other
+        # rows of the batch.
         self.upsert_step = self._write(
-            STEP,
+            STEP_COLUMNS,
             STEP_KEY,
             [upsert_step],
-            lambda batch: [batch.upsert(STEPS, STEP, STEP_KEY, batch.found)],
+            lambda batch: [batch.upsert(STEPS, STEP_COLUMNS, STEP_KEY, batch.write_conditions)],
             lock=KEY_SHARE,
         )
         self.commit_step = self._write(
-            COMMIT,
+            COMMIT_COLUMNS,
             STEP_KEY,
             [upsert_step, set_context],
             lambda batch: [
-                batch.upsert(STEPS, STEP, STEP_KEY, batch.found),
+                batch.upsert(STEPS, STEP_COLUMNS, STEP_KEY, batch.write_conditions),
                 batch.update_context(batch.last_of_each_run(), []),
             ],
             lock=NO_KEY_UPDATE,
@@ -212,31 +227,31 @@ class Writes:
         self,
         columns: list[Column[Any]],
         key_columns: list[Column[Any]],
-        one: list[UpdateBase],
-        many: Callable[[Batch], list[Any]],
+        single: list[UpdateBase],
+        batched: Callable[[Batch], list[UpdateBase]],
         *,
         lock: Lock | None,
-        needs_run: bool = True,
+        requires_run: bool = True,
     ) -> Write:
-        fence_places = range(len(columns), len(columns) + len(self._fence))
+        fence_indices = range(len(columns), len(columns) + len(self._fence))
         columns = [*columns, *self._fence]
-        given = self._dialect.unnest_source(columns)
+        rows = self._dialect.unnest_source(columns)
+        keys = self._dialect.unnest_source([*RUN_KEY, *self._fence])
         together = None
-        if given is not None:
-            keys = self._dialect.unnest_source([*KEY, *self._fence])
-            batch = Batch(self._dialect, given, keys, lock, fenced=bool(self._fence))
-            statement = batch.answer(many(batch), needs_run=needs_run)
+        if rows is not None and keys is not None:
+            batch = Batch(self._dialect, rows, keys, lock, fenced=bool(self._fence))
+            statement = batch.statement(batched(batch), requires_run=requires_run)
             together = self._compiler.compile(columns, statement)
-            if self._fence or len(one) > 1:
-                one = []  # only the other one takes its locks in order
+            if self._fence or len(single) > 1:
+                single = []  # only the batch takes its locks in order
         return Write(
-            tuple(self._compiler.compile(columns, statement) for statement in one),
+            tuple(self._compiler.compile(columns, statement) for statement in single),
             together,
-            key=places([*range(len(key_columns)), *fence_places]),
-            answer=places([0, *fence_places]),
+            key=picker([*range(len(key_columns)), *fence_indices]),
+            match_key=picker([0, *fence_indices]),
         )
 
-    def _fence_holds(self) -> list[ColumnElement[bool]]:
+    def _claim_holds(self) -> list[ColumnElement[bool]]:
         if not self._fence:
             return []
         return [
@@ -247,20 +262,12 @@ class Writes:
         ]
 
 
-def _this_run() -> ColumnElement[bool]:
-    return RUNS.c.run_task_id == bindparam("run_task_id")
-
-
-def _of_this_run() -> ColumnElement[bool]:
-    return STEPS.c.run_task_id == bindparam("run_task_id")
-
-
-def _of_snapshot(
-    columns: Sequence[Column[Any]], seq: ColumnElement[Any]
-) -> list[ColumnElement[Any]]:
-    """Give columns as wide as a run, with `seq` before the two times."""
-    padding = [cast(null(), Text)] * (len(RUN) - len(columns))
-    return [*columns[:-2], *padding, seq.label("seq"), *columns[-2:]]
+def _nulls(columns: Sequence[Column[Any]]) -> list[ColumnElement[Any]]:
+    """Return NULLs of the columns' types, which the other half of a UNION needs."""
+    return [
+        cast(null(), Text if isinstance(column.type, JsonText) else column.type)
+        for column in columns
+    ]
 
 
 def _parameters(columns: Iterable[Column[Any]]) -> list[ColumnElement[Any]]:

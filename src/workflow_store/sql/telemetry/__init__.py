@@ -1,10 +1,8 @@
-"""Whether anybody listens to the spans and metrics of a store."""
+"""OpenTelemetry for a store, started only if a provider is set."""
 
 from __future__ import annotations
 
-import importlib.metadata
 import logging
-import re
 import sys
 from typing import TYPE_CHECKING
 
@@ -15,42 +13,27 @@ if TYPE_CHECKING:
 
 __all__ = ["start_telemetry"]
 
-_LOG = logging.getLogger(__name__)
-
-_OLDEST_API = (1, 30)
-"""The first with all that is used; from others not even the names can be imported."""
+_LOG = logging.getLogger("workflow_store.telemetry")
 
 
 def start_telemetry(engine: AsyncEngine, schema: str | None, *, own: bool) -> Telemetry | None:
-    """Give what tells of a store; None where no provider of spans or metrics is set.
+    """Return the telemetry of a store, or None if no provider of spans or metrics is set.
 
-    Whoever has set one has imported the API of OpenTelemetry before. All others pay nothing
-    for it, neither an import nor, later on, anything at a call.
+    Setting a provider imports the OpenTelemetry API. If the API has not been imported, there
+    is nothing to do and nothing is imported here.
 
     Args:
-        engine: what the store works on.
+        engine: the engine of the store.
         schema: the schema of the tables.
         own: whether the engine is the store's own.
     """
     if not sys.modules.get("opentelemetry.trace") and not sys.modules.get("opentelemetry.metrics"):
         return None
-    if _is_too_old():
-        return None
-    from .spans import listened
-
-    return listened(engine, schema, own=own)
-
-
-def _is_too_old() -> bool:
     try:
-        found = importlib.metadata.version("opentelemetry-api")
-    except importlib.metadata.PackageNotFoundError:  # somebody's bundle
-        return False
-    number = re.match(r"(\d+)\.(\d+)", found)
-    if number is None or tuple(map(int, number.groups())) >= _OLDEST_API:
-        return False
-    _LOG.warning(
-        "opentelemetry-api %s is too old to tell of a store: install %d.%d or newer",
-        found, *_OLDEST_API,
-    )  # fmt: skip
-    return True
+        from . import spans
+
+        return spans.create(engine, schema, own=own)
+    except (ImportError, TypeError) as error:
+        # An API before 1.30 lacks names and arguments.
+        _LOG.warning("no telemetry: %s. Install opentelemetry-api 1.30 or newer.", error)
+        return None

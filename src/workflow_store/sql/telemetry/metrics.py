@@ -1,4 +1,4 @@
-"""The metrics of all stores; imported only where somebody may listen to them."""
+"""The metrics of all stores; imported only if a provider is set."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ __all__ = ["Attributes", "Instruments", "Pool", "instruments_for"]
 Attributes = dict[str, str | int]
 
 _CALL_S = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10]
-"""The buckets that the semantic conventions ask for."""
+"""The buckets of the semantic conventions.
+
+https://opentelemetry.io/docs/specs/semconv/database/database-metrics/
+"""
 
 _WRITE_S = [
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10,
@@ -25,7 +28,7 @@ _WRITES = [1, 2, 5, 10, 20, 50, 100, 200, 500]
 
 
 class Pool:
-    """The pool of an engine, as it is when it is asked."""
+    """The connection pool of an engine, observed at each export."""
 
     def __init__(self, engine: AsyncEngine, attributes: Attributes, *, own: bool) -> None:
         self.engine = engine.sync_engine
@@ -33,30 +36,30 @@ class Pool:
         self._own = own
 
     def connections(self) -> Iterator[tuple[Attributes, int]]:
-        """Give how many are used and how many wait to be, of a kind of pool that can tell."""
+        """Yield the numbers of used and idle connections, if the pool reports them."""
         pool = self.engine.pool
         if isinstance(pool, QueuePool):
             for state, count in (("used", pool.checkedout()), ("idle", pool.checkedin())):
                 yield {**self._attributes, "db.client.connection.state": state}, count
 
-    def most(self) -> Iterator[tuple[Attributes, int]]:
-        """Give how many there may be; of a caller's engine that is not known."""
+    def max_connections(self) -> Iterator[tuple[Attributes, int]]:
+        """Yield the maximum, which is unknown for a caller's engine."""
         pool = self.engine.pool
         if self._own and isinstance(pool, QueuePool):
             yield self._attributes, pool.size()
 
 
 class Instruments:
-    """What takes the measurements of a provider's stores.
+    """The instruments of one provider, for all of its stores.
 
     Attributes:
-        call: how long a call takes, in seconds, as the caller sees it.
-        wait: how long the first write of a transaction waits for it to begin, in seconds; the
+        call: the duration of a call, in seconds.
+        wait: how long the first write of a transaction waits for its begin, in seconds; the
             others wait less.
-        commit: how long a transaction of writes takes, in seconds.
-        writes: how many writes share a transaction.
-        retries: attempts that failed and were followed by another.
-        pools: the pools of the stores that are open.
+        commit: the duration of a transaction of writes, in seconds.
+        writes: the number of writes that share a transaction.
+        retries: failed attempts that were repeated.
+        pools: the pools of the open stores.
     """
 
     def __init__(self, meter: metrics.Meter) -> None:
@@ -85,7 +88,7 @@ class Instruments:
         self.retries = meter.create_counter(
             "workflow_store.retries",
             "{retry}",
-            "Attempts that failed and were followed by another.",
+            "Failed attempts that were repeated.",
         )
         self.pools: set[Pool] = set()
         meter.create_observable_up_down_counter(
@@ -96,20 +99,20 @@ class Instruments:
         )
         meter.create_observable_up_down_counter(
             "db.client.connection.max",
-            [lambda _: self._sum(Pool.most)],
+            [lambda _: self._sum(Pool.max_connections)],
             "{connection}",
-            "Connections that the pool may have.",
+            "Maximum connections of the pool.",
         )
 
     def _sum(
         self, observe: Callable[[Pool], Iterator[tuple[Attributes, int]]]
     ) -> list[metrics.Observation]:
-        """Add up what has the same name: stores of one database, each with a pool of its own.
+        """Sum the observations of equal attributes: stores of one database have a pool each.
 
-        It is called in the thread of whoever exports.
+        Called in the exporter's thread.
         """
         counts: Counter[tuple[tuple[str, str | int], ...]] = Counter()
-        # Stores may share an engine of their caller's.
+        # Stores may share a caller's engine.
         for pool in {pool.engine: pool for pool in tuple(self.pools)}.values():
             for attributes, count in observe(pool):
                 counts[tuple(attributes.items())] += count
@@ -117,7 +120,7 @@ class Instruments:
 
 
 class _Known(NamedTuple):
-    provider: metrics.MeterProvider  # kept, so that no other one gets its identity
+    provider: metrics.MeterProvider  # kept alive, so that its id is not reused
     instruments: Instruments
 
 
@@ -126,7 +129,10 @@ _LOCK = threading.Lock()
 
 
 def instruments_for(provider: metrics.MeterProvider, meter: metrics.Meter) -> Instruments:
-    """Give the instruments of a provider, which are made once: callbacks cannot be taken back."""
+    """Return the provider's instruments.
+
+    They are created once, since callbacks cannot be unregistered.
+    """
     with _LOCK:
         known = _KNOWN.get(id(provider))
         if known is None:

@@ -1,4 +1,4 @@
-"""The driver's connection, as a store's own engine uses it. Imported where one is made."""
+"""The asyncpg connection of a store's own engine; imported when one is created."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ __all__ = ["Connection"]
 
 
 class Connection(asyncpg.Connection):  # type: ignore[misc] # the driver has no types
-    """A connection that ends where nobody could use it, and can be closed where the server is gone.
+    """A connection that is terminated if it is never checked out, and whose close has a timeout.
 
-    SQLAlchemy asks some things of a new one before it lends it, without a limit. Behind a pooler,
-    which takes connections for a server that is gone, there is no answer.
+    SQLAlchemy runs queries on a new connection without a timeout. A pooler that accepts
+    connections for a dead server never answers them.
     """
 
     _unused: asyncio.TimerHandle
 
     def terminate_unless_used(self, within_s: float) -> None:
-        """End it after so many seconds, unless it is used until then."""
+        """Terminate the connection after this many seconds, unless it is used first."""
         self._unused = asyncio.get_running_loop().call_later(within_s, self.terminate)
 
-    def used(self) -> None:
-        """Tell that it came to be used."""
+    def mark_used(self) -> None:
+        """Keep the connection: it was checked out."""
         self._unused.cancel()
 
     async def close(self, *, timeout: float | None = None) -> None:  # noqa: ASYNC109 - asyncpg's
-        # The driver waits for the server to hang up. SQLAlchemy sets no limit when it lets go
-        # of a pool, and the driver's own holds for a part of what asyncpg 0.30 waits for.
+        # asyncpg waits until the server closes the connection. SQLAlchemy sets no timeout when
+        # it disposes a pool, and asyncpg 0.30 does not apply its own to the whole wait.
         try:
             async with asyncio.timeout(GRACE_S if timeout is None else timeout):
                 await super().close(timeout=timeout)

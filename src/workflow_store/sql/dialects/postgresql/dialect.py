@@ -1,4 +1,4 @@
-"""PostgreSQL, through asyncpg."""
+"""PostgreSQL through asyncpg."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from ....errors import StoreUnavailableError
-from ..base import Call, ErrorInfo, ErrorKind, MigrationRunner, StoreDialect
+from ..base import DriverCall, MigrationRunner, StoreDialect
+from ..errors import ErrorInfo, ErrorKind
 from ..health import Check
 from ..options import EngineOptions
 from ..types import JsonText, UtcDateTime
@@ -38,7 +39,7 @@ from .errors import classify_error
 from .health import CHECKS
 from .hosts import Host, connect_to_first_available, hosts_of, with_explicit_ports
 from .migration_lock import migration_lock
-from .timeouts import GRACE_S, asking, watched
+from .timeouts import GRACE_S, bounded_transaction, watchdog
 
 if TYPE_CHECKING:
     import asyncpg
@@ -52,10 +53,10 @@ class _Postgresql(StoreDialect):
     supports_schema = True
     migrates_in_one_transaction = False  # the lock is the session's
     enforces_foreign_keys = True
-    reads_in_one_statement = True  # a second one is a round trip more, and needs a transaction
+    reads_in_one_statement = True  # a second one costs a round trip and a transaction
 
     IDLE_S = 30.0
-    """A connection that was idle for longer is asked whether it lives before it is used."""
+    """A connection that was idle for longer is pinged before it is used."""
 
     def check_url(self, url: URL) -> None:
         hosts_of(url)
@@ -65,8 +66,8 @@ class _Postgresql(StoreDialect):
 
         from .connection import Connection
 
-        # The driver reads the URL itself, and so takes what libpq takes: sslmode,
-        # target_session_attrs, a password file.
+        # asyncpg parses the URL itself, with libpq's parameters: sslmode,
+        # target_session_attrs, passfile.
         hosts = hosts_of(url)
         if len(hosts) > 1:
             url = with_explicit_ports(url, hosts)
@@ -91,7 +92,7 @@ class _Postgresql(StoreDialect):
             return await connect_to_first_available(
                 hosts,
                 connect_to,
-                # Of a server that refuses a password, the others are not asked.
+                # After a rejected password, the other hosts are not tried.
                 lambda error: (
                     isinstance(error, OSError | asyncpg.TargetServerAttributeNotMatched)
                     or self.classify_error(error).kind is ErrorKind.TRANSIENT
@@ -100,36 +101,37 @@ class _Postgresql(StoreDialect):
 
         arguments: dict[str, Any] = {"async_creator_fn": connect}
         if pooled:
-            # Unnamed statements inside a transaction need nothing from the next connection.
+            # Unnamed statements do not outlive their transaction:
+            # https://magicstack.github.io/asyncpg/current/faq.html
             arguments["prepared_statement_cache_size"] = 0
             arguments["prepared_statement_name_func"] = str
         engine = create_async_engine(
             url.set(drivername="postgresql+asyncpg"),
             pool_size=options["pool_size"],
             max_overflow=0,
-            pool_use_lifo=True,  # a connection that was just used has its statements at hand
+            pool_use_lifo=True,  # the last used connection has its statements prepared
             pool_timeout=options["pool_timeout_s"],
             connect_args=arguments,
             hide_parameters=True,
         )
 
         # A firewall or a restart may have cut a connection that was idle during a long step.
-        # A question before every use would cost a round trip each (pool_pre_ping).
+        # pool_pre_ping would cost a round trip per use.
         @event.listens_for(engine.sync_engine, "checkin")
         def note_time(_: Any, record: Any) -> None:
             record.info["idle_since"] = time.monotonic()
 
         @event.listens_for(engine.sync_engine, "checkout")
         def check_idle(connection: Any, record: Any, _: Any) -> None:
-            connection.driver_connection.used()
+            connection.driver_connection.mark_used()
             idle_since = record.info.get("idle_since")
             if idle_since is None or time.monotonic() - idle_since < self.IDLE_S:
                 return
             try:
-                with watched(connection.driver_connection, options["connect_timeout_s"]):
+                with watchdog(connection.driver_connection, options["connect_timeout_s"]):
                     connection.ping()
             except Exception as error:
-                raise exc.DisconnectionError from error  # the pool then connects anew
+                raise exc.DisconnectionError from error  # the pool then reconnects
 
         return engine
 
@@ -146,7 +148,7 @@ class _Postgresql(StoreDialect):
         return postgresql.insert(table)
 
     def unnest_source(self, columns: Sequence[Column[Any]]) -> FromClause:
-        # One statement with an array per column: four times as fast as rows of VALUES.
+        # One array per column: four times as fast as a multi-row VALUES.
         arrays = [
             bindparam(c.name, type_=ARRAY(Text if isinstance(c.type, JsonText) else c.type))
             for c in columns
@@ -155,7 +157,8 @@ class _Postgresql(StoreDialect):
         return func.unnest(*arrays).table_valued(*names).render_derived(name="given")
 
     def now(self, plus_s: ColumnElement[float] | None = None) -> ColumnElement[datetime]:
-        # Not `now()`, which is when the transaction began, perhaps waiting for a lock since.
+        # Not `now()`, the begin of a transaction that may have waited for a lock since:
+        # https://www.postgresql.org/docs/current/functions-datetime.html
         now: ColumnElement[datetime] = func.clock_timestamp(type_=UtcDateTime)
         if plus_s is None:
             return now
@@ -165,8 +168,8 @@ class _Postgresql(StoreDialect):
         return time
 
     def decode_datetime(self, value: datetime) -> datetime:
-        # asyncpg keeps the first and the last datetime as the infinities, which it gives
-        # back without a zone.
+        # asyncpg stores the first and the last datetime as infinities and returns those without
+        # a time zone.
         return value if value.tzinfo is UTC else value.replace(tzinfo=UTC)
 
     def is_closed(self, driver: asyncpg.Connection) -> bool:
@@ -180,28 +183,28 @@ class _Postgresql(StoreDialect):
     ) -> list[Any]:
         ((sql, arguments),) = calls
         limit_s = options["statement_timeout_s"]
-        async with asking(driver, limit_s, in_transaction=options["transaction_pooler"]):
+        async with bounded_transaction(driver, limit_s, explicit=options["transaction_pooler"]):
             rows: list[Any] = await driver.fetch(sql, *arguments, timeout=limit_s)
         return rows
 
     async def execute(
         self,
         driver: asyncpg.Connection,
-        calls: Sequence[Call],
+        calls: Sequence[DriverCall],
         options: EngineOptions,
     ) -> list[Any]:
         limit_s = options["statement_timeout_s"]
 
-        async def run(call: Call) -> list[Any]:
+        async def run(call: DriverCall) -> list[Any]:
             if call.returns:
                 return [await driver.fetchrow(call.sql, *r, timeout=limit_s) for r in call.rows]
-            done = [await driver.execute(call.sql, *row, timeout=limit_s) for row in call.rows]
-            return [not status.endswith(" 0") for status in done]  # such as "INSERT 0 1"
+            tags = [await driver.execute(call.sql, *row, timeout=limit_s) for row in call.rows]
+            return [not tag.endswith(" 0") for tag in tags]  # such as "INSERT 0 1"
 
-        # A pooler in transaction mode may send the preparation of a statement and its execution
-        # to two servers, if they are in none.
-        several = len(calls) > 1 or len(calls[0].rows) > 1 or options["transaction_pooler"]
-        async with asking(driver, limit_s, in_transaction=several):
+        # Outside of a transaction, a pooler in transaction mode may send Parse and Execute of a
+        # statement to two servers.
+        explicit = len(calls) > 1 or len(calls[0].rows) > 1 or options["transaction_pooler"]
+        async with bounded_transaction(driver, limit_s, explicit=explicit):
             first, *_ = [await run(call) for call in calls]
         return first
 
@@ -211,29 +214,29 @@ class _Postgresql(StoreDialect):
     ) -> AsyncIterator[None]:
         limit_s = options["statement_timeout_s"]
         driver: Any = (await connection.get_raw_connection()).driver_connection
-        # A caller's engine may commit each statement by itself. Reads are of one moment.
+        # A caller's engine may be in autocommit mode. Reads see one snapshot.
         level = "READ COMMITTED" if writes else "REPEATABLE READ"
         await connection.execution_options(isolation_level=level)
-        with watched(driver, limit_s + GRACE_S) as hear:
+        with watchdog(driver, limit_s + GRACE_S) as reset:
 
-            def heard(*_: object) -> None:
-                hear()
+            def statement_ended(*_: object) -> None:
+                reset()
 
-            event.listen(connection.sync_connection, "after_cursor_execute", heard)
+            event.listen(connection.sync_connection, "after_cursor_execute", statement_ended)
             try:
                 await connection.execute(
                     text("SELECT set_config('statement_timeout', :limit, true)"),
                     {"limit": f"{max(1, int(limit_s * 1000))}ms"},
                 )
                 yield
-                # The server's own limit does not hold while a commit waits for a standby.
+                # statement_timeout does not apply while a commit waits for a standby.
                 async with asyncio.timeout(limit_s):
                     await connection.commit()
             except BaseException:
-                await connection.rollback()  # at the connection's end nobody would watch it
+                await connection.rollback()  # inside the watchdog
                 raise
             finally:
-                event.remove(connection.sync_connection, "after_cursor_execute", heard)
+                event.remove(connection.sync_connection, "after_cursor_execute", statement_ended)
 
     def savepoint(self, connection: AsyncConnection) -> contextlib.AbstractAsyncContextManager[Any]:
         return connection.begin_nested()

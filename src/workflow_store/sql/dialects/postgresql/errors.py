@@ -1,14 +1,21 @@
-"""What the errors of PostgreSQL and of its driver mean."""
+"""The meaning of the errors of PostgreSQL and asyncpg."""
 
 from __future__ import annotations
 
-from ..base import AGAIN, NOT_OUR_TABLES, ErrorInfo, ErrorKind, cause_chain, classify_by_type
+from ..errors import (
+    NOT_OUR_TABLES,
+    RETRY_LATER,
+    ErrorInfo,
+    ErrorKind,
+    cause_chain,
+    classify_by_type,
+)
 
 __all__ = ["classify_error"]
 
 
 def classify_error(error: BaseException) -> ErrorInfo:
-    """Tell what an error means, by its code and never by its text."""
+    """Classify an error by its code or type, never by its text."""
     for cause in cause_chain(error):
         code = getattr(cause, "sqlstate", None)
         if isinstance(code, str):
@@ -17,21 +24,21 @@ def classify_error(error: BaseException) -> ErrorInfo:
         if type(cause).__name__ == "ClientConfigurationError":
             return ErrorInfo(
                 ErrorKind.OTHER,
-                "the connection cannot be set up as the URL says",
-                "Check the URL's parameters, and the files that they name.",
+                "the connection cannot be configured",
+                "Check the parameters of the URL, and the files that they name.",
             )
         if type(cause).__name__ == "TargetServerAttributeNotMatched":
             return ErrorInfo(
                 ErrorKind.UNAVAILABLE,
                 "no server has the `target_session_attrs` of the URL",
-                "While a standby takes over, call again later; else check the URL's hosts.",
+                "During a failover, try again later; otherwise check the hosts of the URL.",
             )
     return classify_by_type(error)
 
 
 # https://www.postgresql.org/docs/current/errcodes-appendix.html, by code or by class
 _SQLSTATES = {
-    "08": (ErrorKind.TRANSIENT, AGAIN),  # connection exception
+    "08": (ErrorKind.TRANSIENT, RETRY_LATER),  # connection exception
     "23503": (ErrorKind.RUN_MISSING, ""),  # foreign_key_violation
     "25006": (
         ErrorKind.UNAVAILABLE,  # read_only_sql_transaction
@@ -42,11 +49,14 @@ _SQLSTATES = {
         "Behind a pooler in transaction mode, open the store with transaction_pooler=True.",
     ),
     "28": (ErrorKind.UNAVAILABLE, "Check the user and the password in the URL."),
-    "3D000": (ErrorKind.UNAVAILABLE, "There is no such database: create it, or check the URL."),
+    "3D000": (ErrorKind.UNAVAILABLE, "The database does not exist: create it, or check the URL."),
     "3F000": (ErrorKind.SCHEMA, NOT_OUR_TABLES),  # invalid_schema_name
-    "40001": (ErrorKind.TRANSIENT, AGAIN),  # serialization_failure
-    "40P01": (ErrorKind.TRANSIENT, AGAIN),  # deadlock_detected
-    "42501": (ErrorKind.OTHER, "The database's user lacks a right: grant it, or use another user."),
+    "40001": (ErrorKind.TRANSIENT, RETRY_LATER),  # serialization_failure
+    "40P01": (ErrorKind.TRANSIENT, RETRY_LATER),  # deadlock_detected
+    "42501": (
+        ErrorKind.OTHER,
+        "The database user lacks a privilege: grant it, or use another user.",
+    ),
     "42703": (ErrorKind.SCHEMA, NOT_OUR_TABLES),  # undefined_column
     "42P01": (ErrorKind.SCHEMA, NOT_OUR_TABLES),  # undefined_table
     "42P05": (
@@ -61,12 +71,15 @@ _SQLSTATES = {
     "54000": (ErrorKind.OTHER, "A value is larger than PostgreSQL takes (1 GB)."),
     "55000": (
         ErrorKind.UNAVAILABLE,  # object_not_in_prerequisite_state
-        "The database takes no connections now: allow them, or wait.",
+        "The database accepts no connections: allow them, or wait.",
     ),
-    "55P03": (ErrorKind.UNAVAILABLE, "A lock stayed taken: wait for the other session, or end it."),
-    "57014": (ErrorKind.UNAVAILABLE, "The statement ran into a time limit or was canceled."),
-    "57P01": (ErrorKind.TRANSIENT, AGAIN),  # admin_shutdown
-    "57P02": (ErrorKind.TRANSIENT, AGAIN),  # crash_shutdown
-    "57P03": (ErrorKind.TRANSIENT, AGAIN),  # cannot_connect_now
-    "57P05": (ErrorKind.TRANSIENT, AGAIN),  # idle_session_timeout
+    "55P03": (
+        ErrorKind.UNAVAILABLE,
+        "A lock was not released: wait for the other session, or end it.",
+    ),
+    "57014": (ErrorKind.UNAVAILABLE, "The statement reached a timeout or was canceled."),
+    "57P01": (ErrorKind.TRANSIENT, RETRY_LATER),  # admin_shutdown
+    "57P02": (ErrorKind.TRANSIENT, RETRY_LATER),  # crash_shutdown
+    "57P03": (ErrorKind.TRANSIENT, RETRY_LATER),  # cannot_connect_now
+    "57P05": (ErrorKind.TRANSIENT, RETRY_LATER),  # idle_session_timeout
 }

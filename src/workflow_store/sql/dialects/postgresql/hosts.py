@@ -1,4 +1,8 @@
-"""Several servers in one URL, of which one takes writes at a time."""
+"""Multi-host URLs.
+
+asyncpg tries the hosts too, but under one timeout for all of them, which a single unresponsive
+host uses up: https://github.com/MagicStack/asyncpg/blob/master/asyncpg/connect_utils.py.
+"""
 
 from __future__ import annotations
 
@@ -12,22 +16,22 @@ __all__ = ["Host", "connect_to_first_available", "hosts_of", "with_explicit_port
 
 
 class Host(NamedTuple):
-    """A server, or the folder of its socket, and its port."""
+    """A host name, or the directory of a socket, and a port."""
 
     name: str
     port: str
 
 
 def hosts_of(url: URL) -> list[Host]:
-    """Give the hosts in the query of a URL: `?host=a:5432,b:5433`, or `?host=a,b&port=…`.
+    """Return the hosts in the query of a URL: `?host=a:5432,b:5433`, or `?host=a,b&port=…`.
 
     Raises:
-        ValueError: the ports are none, or do not fit the hosts.
+        ValueError: a port is invalid, or the numbers of hosts and ports differ.
     """
     names = _listed(url, "host")
     ports = _listed(url, "port") or [str(url.port or os.environ.get("PGPORT") or 5432)]
-    of_names = [_with_port(name, ports[0]).port for name in names]
-    if not all(port.isdecimal() and 0 < int(port) < 65536 for port in (*ports, *of_names)):
+    explicit = [_with_port(name, ports[0]).port for name in names]
+    if not all(port.isdecimal() and 0 < int(port) < 65536 for port in (*ports, *explicit)):
         raise ValueError("The URL has a port that is not a number from 1 to 65535.")
     if len(ports) == 1:
         ports *= len(names)
@@ -37,7 +41,7 @@ def hosts_of(url: URL) -> list[Host]:
 
 
 def with_explicit_ports(url: URL, hosts: Sequence[Host]) -> URL:
-    """Give the URL as SQLAlchemy and every version of the driver take it: a port to each host."""
+    """Return the URL with a port for each host, as every version of asyncpg accepts it."""
     return url.update_query_dict(
         {
             "host": ",".join(host.name for host in hosts),
@@ -49,44 +53,41 @@ def with_explicit_ports(url: URL, hosts: Sequence[Host]) -> URL:
 async def connect_to_first_available(
     hosts: list[Host],
     connect: Callable[[Host], Awaitable[Any]],
-    goes_on: Callable[[Exception], bool],
+    try_next: Callable[[Exception], bool],
 ) -> Any:
-    """Connect to the first of several hosts that can be used, which is asked first from then on.
-
-    The driver does the same by itself, but within one limit of time for all of them, which a
-    machine that went without a word uses up alone.
+    """Connect to the first available host and try it first next time.
 
     Args:
-        hosts: the hosts; their order changes.
-        connect: connects to one of them.
-        goes_on: whether the next one is to be asked after an error.
+        hosts: the hosts; the available one is moved to the front.
+        connect: connects to a host.
+        try_next: returns whether to try the next host after an error.
     """
     failure: Exception | None = None
     for host in list(hosts):
         try:
             connection = await connect(host)
         except Exception as error:
-            if not goes_on(error):
+            if not try_next(error):
                 raise
             failure = error
         else:
             hosts.remove(host)
             hosts.insert(0, host)
             return connection
-    assert failure is not None  # noqa: S101 - there is a host
+    assert failure is not None  # noqa: S101 - there is at least one host
     raise failure
 
 
 def _listed(url: URL, name: str) -> list[str]:
-    given = url.query.get(name, ())
-    return ",".join([given] if isinstance(given, str) else given).split(",") if given else []
+    values = url.query.get(name, ())
+    return ",".join([values] if isinstance(values, str) else values).split(",") if values else []
 
 
 def _with_port(name: str, port: str) -> Host:
-    if name.startswith("["):  # an address of IPv6
+    if name.startswith("["):  # an IPv6 address in brackets
         address, _, rest = name[1:].partition("]")
         return Host(address, rest.removeprefix(":") or port)
-    if name.startswith("/") or name.count(":") > 1:  # a socket, or such an address alone
+    if name.startswith("/") or name.count(":") > 1:  # a socket, or an IPv6 address without brackets
         return Host(name, port)
-    host, _, own = name.partition(":")
-    return Host(host, own or port)
+    host, _, own_port = name.partition(":")
+    return Host(host, own_port or port)

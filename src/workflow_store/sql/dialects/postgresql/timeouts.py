@@ -1,9 +1,11 @@
-"""An end to all waiting for a server that was cut off without a word.
+"""Timeouts for a server that stops responding without closing the connection.
 
-No packet says that it is gone, and the operating system gives such a connection up after a
-quarter of an hour. The server's own limits do not help: nobody hears of them. Nor does the
-driver's limit alone, after which it asks the server to cancel the statement and lets whatever
-comes next on the connection, a rollback for instance, wait for the answer.
+The operating system gives up such a connection after about a quarter of an hour
+(https://www.kernel.org/doc/html/latest/networking/ip-sysctl.html, tcp_retries2). Server-side
+timeouts do not help, since their errors never arrive. Nor does asyncpg's timeout alone: after
+it, asyncpg asks the server to cancel the statement, and the next call on the connection, such
+as a rollback, waits for the answer. TCP_USER_TIMEOUT, on Linux only, would still not notice a
+stopped server process, or a pooler that accepts data for a dead server.
 """
 
 from __future__ import annotations
@@ -16,37 +18,37 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import asyncpg
 
-__all__ = ["GRACE_S", "asking", "watched"]
+__all__ = ["GRACE_S", "bounded_transaction", "watchdog"]
 
 GRACE_S = 1.0
-"""For the server's own word, which says more than that there was none, and for a rollback."""
+"""For the server's own timeout error, which says more than silence, and for a rollback."""
 
 
 @contextlib.asynccontextmanager
-async def asking(
-    driver: asyncpg.Connection, limit_s: float, *, in_transaction: bool
+async def bounded_transaction(
+    driver: asyncpg.Connection, limit_s: float, *, explicit: bool
 ) -> AsyncIterator[None]:
-    """Leave a connection of the driver usable or ended, whatever comes of the statements inside.
+    """Run statements of the block in a transaction; then the connection is usable or closed.
 
     Args:
         driver: the connection, in no transaction.
-        limit_s: seconds for the beginning and for the commit, as the statements have themselves.
-        in_transaction: whether there is to be one. One statement is one by itself.
+        limit_s: seconds for BEGIN and for COMMIT; the statements have their own.
+        explicit: whether to begin a transaction. A single statement needs none.
     """
     try:
-        if in_transaction:
+        if explicit:
             await driver.execute("BEGIN", timeout=limit_s)
         yield
-        if in_transaction:
+        if explicit:
             await driver.execute("COMMIT", timeout=limit_s)
     except BaseException as error:
-        if (in_transaction or isinstance(error, TimeoutError)) and not driver.is_closed():
-            await _answer(driver, "ROLLBACK" if in_transaction else "SELECT 1")
+        if (explicit or isinstance(error, TimeoutError)) and not driver.is_closed():
+            await _resync(driver, "ROLLBACK" if explicit else "SELECT 1")
         raise
 
 
-async def _answer(driver: asyncpg.Connection, sql: str) -> None:
-    """Wait for the answer to a statement, and to a cancellation before it, or end it all."""
+async def _resync(driver: asyncpg.Connection, sql: str) -> None:
+    """Wait for the result of a statement, and of a cancellation before it, or terminate."""
     try:
         async with asyncio.timeout(GRACE_S):
             await driver.execute(sql)
@@ -57,41 +59,41 @@ async def _answer(driver: asyncpg.Connection, sql: str) -> None:
 
 
 @contextlib.contextmanager
-def watched(driver: asyncpg.Connection, limit_s: float) -> Iterator[Callable[[], None]]:
-    """End a connection of which nothing is heard for too long while the block runs.
+def watchdog(driver: asyncpg.Connection, limit_s: float) -> Iterator[Callable[[], None]]:
+    """Terminate the connection if the server is silent for too long while the block runs.
 
-    What waits for it fails at once, where a cancellation would wait for the server once more.
+    A pending call then fails at once; cancelling it would wait for the server once more.
 
     Args:
         driver: the connection.
         limit_s: seconds of silence.
 
     Yields:
-        What to call when something was heard.
+        A function to call after each response of the server.
 
     Raises:
-        TimeoutError: the connection was ended.
+        TimeoutError: the connection was terminated.
     """
     loop = asyncio.get_running_loop()
-    ended = False
+    terminated = False
 
-    def end() -> None:
-        nonlocal ended
-        ended = True
+    def terminate() -> None:
+        nonlocal terminated
+        terminated = True
         driver.terminate()
 
-    waiting = loop.call_later(limit_s, end)
+    timer = loop.call_later(limit_s, terminate)
 
-    def hear() -> None:
-        nonlocal waiting
-        waiting.cancel()
-        waiting = loop.call_later(limit_s, end)
+    def reset() -> None:
+        nonlocal timer
+        timer.cancel()
+        timer = loop.call_later(limit_s, terminate)
 
     try:
-        yield hear
+        yield reset
     except Exception:
-        if ended:
-            raise TimeoutError from None  # the driver says no more than that it was ended
+        if terminated:
+            raise TimeoutError from None  # asyncpg only reports a closed connection
         raise
     finally:
-        waiting.cancel()
+        timer.cancel()

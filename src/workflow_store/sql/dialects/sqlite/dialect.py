@@ -1,4 +1,4 @@
-"""SQLite, through aiosqlite."""
+"""SQLite through aiosqlite."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from ....errors import WorkflowStoreError
-from ..base import Call, ErrorInfo, MigrationRunner, StoreDialect
+from ..base import DriverCall, MigrationRunner, StoreDialect
+from ..errors import ErrorInfo
 from ..health import Check
 from ..options import EngineOptions
 from ..types import UtcDateTime
@@ -44,9 +45,9 @@ __all__ = ["SQLITE"]
 _T = TypeVar("_T")
 
 _IN_MEMORY = {("mode", "memory"), ("vfs", "memdb")}
-"""The options with which SQLite keeps nothing in a file."""
+"""The URI parameters of a database in memory: https://sqlite.org/inmemorydb.html."""
 
-_LENGTH_OF_TIME = len("2026-01-31 23:59:59.000000")
+_TIME_LENGTH = len("2026-01-31 23:59:59.000000")
 
 
 class _Sqlite(StoreDialect):
@@ -55,28 +56,28 @@ class _Sqlite(StoreDialect):
     supports_schema = False
     migrates_in_one_transaction = True  # the lock is a transaction
     enforces_foreign_keys = False  # a caller's connection may have them off
-    reads_in_one_statement = False  # a UNION copies every row, at 0.5 microseconds
+    reads_in_one_statement = False  # a UNION copies each row, at 0.5 microseconds
 
     def check_url(self, url: URL) -> None:
         pass
 
     def create_engine(self, url: URL, options: EngineOptions) -> AsyncEngine:
-        in_memory = self._is_in_memory(url)
         engine = create_async_engine(
             url.set(drivername="sqlite+aiosqlite"),
-            # One connection is the whole database in memory: it is never shared and never
-            # dropped. SQLAlchemy's default there lets transactions mix on one connection.
+            # A database in memory lives in one connection, which is never shared and never
+            # dropped. SQLAlchemy's default pool would mix transactions on it.
             poolclass=AsyncAdaptedQueuePool,
-            pool_size=1 if in_memory else options["pool_size"],
+            pool_size=1 if self.is_in_memory(url) else options["pool_size"],
             max_overflow=0,
-            pool_use_lifo=True,  # a connection that was just used has its statements at hand
-            # Nothing leaves a transaction open, so that a thread hop per use is spared.
+            pool_use_lifo=True,  # the last used connection has its statements cached
+            # No call leaves a transaction open; a reset would cost a thread hop per use.
             pool_reset_on_return=None,
             pool_timeout=options["pool_timeout_s"],
             connect_args={
-                "async_creator_fn": _connected,
+                "async_creator_fn": _connect,
                 "timeout": options["busy_timeout_s"],
-                # sqlite3 would begin transactions by itself, and as reads.
+                # sqlite3 would begin transactions automatically, and as reads:
+                # https://docs.python.org/3/library/sqlite3.html#transaction-control
                 "isolation_level": None,
             },
             hide_parameters=True,
@@ -85,32 +86,35 @@ class _Sqlite(StoreDialect):
         @event.listens_for(engine.sync_engine, "connect")
         def configure(connection: Any, _: Any) -> None:
             cursor = connection.cursor()
-            # Off by default in SQLite, and per connection: the cascade from run to steps.
+            # The cascade from run to steps is off by default, and set per connection:
+            # https://sqlite.org/foreignkeys.html#fk_enable
             cursor.execute("PRAGMA foreign_keys=ON")
-            # Per connection too. FULL syncs the log at every commit; NORMAL only at checkpoints.
+            # FULL syncs the log at every commit, NORMAL only at checkpoints:
+            # https://sqlite.org/pragma.html#pragma_synchronous
             cursor.execute(f"PRAGMA synchronous={options['synchronous']}")
             cursor.close()
 
         return engine
 
     def file_is_missing(self, url: URL) -> bool:
-        if self._is_in_memory(url) or "mode" in url.query:  # which says what is to be made
+        if self.is_in_memory(url) or "mode" in url.query:  # the mode decides about a missing file
             return False
         return not Path((url.database or "").removeprefix("file:")).exists()
 
     def is_in_memory(self, url: URL) -> bool:
-        # A URI of SQLite may bring options along, beside those of the URL.
-        path, _, options = (url.database or "").removeprefix("file:").partition("?")
-        given = {*parse_qsl(options)}
-        given |= {(name, value) for name, some in url.normalized_query.items() for value in some}
-        return path in {"", ":memory:"} or not given.isdisjoint(_IN_MEMORY)
+        # A SQLite URI may have parameters of its own, beside those of the URL.
+        path, _, query = (url.database or "").removeprefix("file:").partition("?")
+        parameters = {*parse_qsl(query)}
+        for name, values in url.normalized_query.items():
+            parameters |= {(name, value) for value in values}
+        return path in {"", ":memory:"} or not parameters.isdisjoint(_IN_MEMORY)
 
     async def prepare(self, engine: AsyncEngine, options: EngineOptions) -> None:
-        if self._is_in_memory(engine.url):
+        if self.is_in_memory(engine.url):
             return
         arguments, keywords = engine.dialect.create_connect_args(engine.url)
-        # In a thread of its own: a connection of aiosqlite that cannot be opened leaves one
-        # behind, which complains when the event loop is closed before it has ended.
+        # With sqlite3 in a thread: an aiosqlite connection that cannot be opened leaves its
+        # thread behind, which fails if the event loop is closed before the thread ends.
         mode = await asyncio.to_thread(
             _switch_to_wal, arguments, keywords, options["busy_timeout_s"]
         )
@@ -127,19 +131,19 @@ class _Sqlite(StoreDialect):
         return None
 
     def now(self, plus_s: ColumnElement[float] | None = None) -> ColumnElement[datetime]:
-        # SQLite's clock, that of the machine, has milliseconds.
+        # The clock of the machine, in milliseconds (https://sqlite.org/lang_datefunc.html).
         format_ = literal_column("'%Y-%m-%d %H:%M:%f000'", Text)
         later = [] if plus_s is None else [func.printf(literal_column("'%.6f seconds'"), plus_s)]
         return func.strftime(format_, literal_column("'now'", Text), *later, type_=UtcDateTime)
 
     def encode_datetime(self, time: datetime) -> str:
-        # What SQLAlchemy's DateTime writes; of one length, so that text order is time order.
-        return time.isoformat(" ", "microseconds")[:_LENGTH_OF_TIME]
+        # The format of SQLAlchemy's DateTime; of fixed length, so that text order is time order.
+        return time.isoformat(" ", "microseconds")[:_TIME_LENGTH]
 
     def decode_datetime(self, value: str) -> datetime:
-        if len(value) != _LENGTH_OF_TIME:  # somebody's own, perhaps with an offset
+        if len(value) != _TIME_LENGTH:  # written by another program, perhaps with an offset
             return datetime.fromisoformat(value).replace(tzinfo=UTC)
-        return datetime.fromisoformat(value + "Z")  # a sixth of what `replace` takes
+        return datetime.fromisoformat(value + "Z")  # six times as fast as `replace`
 
     def is_closed(self, driver: aiosqlite.Connection) -> bool:
         return False
@@ -168,40 +172,41 @@ class _Sqlite(StoreDialect):
     async def execute(
         self,
         driver: aiosqlite.Connection,
-        calls: Sequence[Call],
+        calls: Sequence[DriverCall],
         options: EngineOptions,
     ) -> list[Any]:
         sql, rows, returns = calls[0]
 
-        def each_alone(connection: sqlite3.Connection) -> list[Any]:
+        def one_by_one(connection: sqlite3.Connection) -> list[Any]:
             if returns:
                 return [connection.execute(sql, row).fetchone() for row in rows]
             return [connection.execute(sql, row).rowcount > 0 for row in rows]
 
         def run(connection: sqlite3.Connection) -> list[Any]:
             if len(calls) == len(rows) == 1 and connection.isolation_level is None:
-                return each_alone(connection)  # a transaction by itself
+                return one_by_one(connection)  # an implicit transaction
             try:
-                # Beginning as a write waits for the lock. A transaction that read before fails
-                # at once with "database is locked" where another one wrote in between.
+                # IMMEDIATE waits for the write lock. A transaction that has read fails at once
+                # with "database is locked" if another one wrote meanwhile:
+                # https://sqlite.org/lang_transaction.html
                 if not connection.in_transaction:
                     connection.execute("BEGIN IMMEDIATE")
-                each: list[Any] = [True] * len(rows)
+                results: list[Any] = [True] * len(rows)
                 if returns:
-                    each = each_alone(connection)
+                    results = one_by_one(connection)
                 elif connection.executemany(sql, rows).rowcount != len(rows):
-                    # It counts all rows together. Which ones changed nothing is found the
-                    # slow way, from the beginning.
+                    # `rowcount` is that of all rows together. Start over, one by one, to learn
+                    # which rows changed nothing.
                     connection.rollback()
                     connection.execute("BEGIN IMMEDIATE")
-                    each = each_alone(connection)
+                    results = one_by_one(connection)
                 for call in calls[1:]:
                     connection.executemany(call.sql, call.rows)
                 connection.commit()
             except BaseException:
                 connection.rollback()
                 raise
-            return each
+            return results
 
         return await _in_its_thread(driver, run)
 
@@ -209,7 +214,7 @@ class _Sqlite(StoreDialect):
     async def transaction(
         self, connection: AsyncConnection, options: EngineOptions, *, writes: bool
     ) -> AsyncIterator[None]:
-        # A caller's engine may begin on its own, as a read, in a listener that this calls.
+        # A caller's engine may begin a read transaction in a listener, which this calls.
         await connection.begin()
         if await _in_transaction(connection):
             await connection.exec_driver_sql("ROLLBACK")
@@ -218,7 +223,8 @@ class _Sqlite(StoreDialect):
             yield
             await connection.commit()
         except BaseException:
-            # A caller's engine may skip it at the connection's end (skip_autocommit_rollback).
+            # A caller's engine may skip the rollback at the end of the connection
+            # (skip_autocommit_rollback).
             if await _in_transaction(connection):
                 await connection.exec_driver_sql("ROLLBACK")
             raise
@@ -226,9 +232,9 @@ class _Sqlite(StoreDialect):
     @contextlib.asynccontextmanager
     async def savepoint(self, connection: AsyncConnection) -> AsyncIterator[None]:
         if not connection.in_transaction():
-            await connection.begin()  # the host may have a listener that begins in its own way
-        # Where the driver is in autocommit, nobody else begins. As a write, as in `execute`.
-        # A statement that fails is undone by itself.
+            await connection.begin()  # the host may have a listener that begins
+        # In autocommit mode, nothing has begun a transaction. As a write, as in `execute`. A
+        # statement that fails is rolled back automatically.
         if not await _in_transaction(connection):
             await connection.exec_driver_sql("BEGIN IMMEDIATE")
         yield
@@ -241,11 +247,11 @@ class _Sqlite(StoreDialect):
         self, connection: AsyncConnection, schema: str | None, timeout_s: float
     ) -> AsyncIterator[MigrationRunner]:
         waits_ms = (await connection.exec_driver_sql("PRAGMA busy_timeout")).scalar_one()
-        # Short, and again and again, so that a cancelled migration ends soon.
+        # Short and repeated, so that a cancelled migration ends soon.
         await connection.exec_driver_sql("PRAGMA busy_timeout=50")
         deadline = time.monotonic() + timeout_s
         try:
-            # A caller's engine may have begun on its own, as a read.
+            # A caller's engine may have begun a read transaction.
             if await _in_transaction(connection):
                 await connection.exec_driver_sql("ROLLBACK")
             while True:
@@ -260,7 +266,7 @@ class _Sqlite(StoreDialect):
                     await asyncio.sleep(0.05)
                 else:
                     break
-            # Without a write-ahead log, the commit waits for readers to end.
+            # Without a write-ahead log, the commit waits for readers.
             await connection.exec_driver_sql(f"PRAGMA busy_timeout={int(timeout_s * 1000)}")
             yield connection.run_sync
             await connection.commit()
@@ -280,21 +286,17 @@ class _Sqlite(StoreDialect):
     ) -> contextlib.AbstractAsyncContextManager[None]:
         return read_only(connection, limit_s)
 
-    @staticmethod
-    def _is_in_memory(url: URL) -> bool:
-        return url.database in {None, "", ":memory:"}
 
+async def _connect(*arguments: Any, **keywords: Any) -> aiosqlite.Connection:
+    """Connect; if that fails, wait for the end of the connection's thread.
 
-async def _connected(*arguments: Any, **keywords: Any) -> aiosqlite.Connection:
-    """Connect; where that fails, leave no thread behind.
-
-    It would complain, with a traceback, where the event loop is closed before it has ended.
+    The thread would fail with a traceback if the event loop were closed first.
     """
     import aiosqlite
 
     connection = aiosqlite.connect(*arguments, **keywords)
-    thread = connection._thread  # noqa: SLF001 - it has no other name
-    thread.daemon = True  # as SQLAlchemy has it
+    thread = connection._thread  # noqa: SLF001 - not public
+    thread.daemon = True  # as in SQLAlchemy's dialect
     try:
         return await connection
     except BaseException:
@@ -303,10 +305,10 @@ async def _connected(*arguments: Any, **keywords: Any) -> aiosqlite.Connection:
 
 
 def _switch_to_wal(arguments: Sequence[Any], keywords: Mapping[str, Any], timeout_s: float) -> str:
-    """Turn on the write-ahead log, with which readers work beside the writer.
+    """Switch the file to a write-ahead log, which lets readers run beside a writer.
 
-    The file remembers it. The switch itself takes a lock for which SQLite does not wait, so
-    that several processes that open a new file must take turns by themselves.
+    The mode is persistent (https://sqlite.org/wal.html). SQLite does not wait for the lock of
+    the switch itself, so that processes that open a new file at once must retry.
     """
     deadline = time.monotonic() + timeout_s
     with contextlib.closing(
@@ -332,11 +334,11 @@ async def _in_transaction(connection: AsyncConnection) -> bool:
 async def _in_its_thread(
     driver: aiosqlite.Connection, run: Callable[[sqlite3.Connection], _T]
 ) -> _T:
-    """Run a function in the connection's thread: one hop, whatever it does there.
+    """Run a function in the connection's thread: one hop, whatever the function does.
 
-    The driver's public methods take a hop for each statement, at some 100 microseconds, and
-    leave a transaction open in between; `_execute` is what each of them is made of. A
-    cancelled caller does not stop the thread, so the function's transaction always ends.
+    The public methods of aiosqlite take a hop of some 100 microseconds per statement and leave
+    a transaction open in between; all of them are built on `_execute`. A cancelled caller does
+    not stop the thread, so that the function's transaction always ends.
     """
     result: _T = await driver._execute(run, driver._conn)  # type: ignore[no-untyped-call] # noqa: SLF001
     return result

@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import bindparam, exc, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ..base import cause_chain
+from ..errors import cause_chain
 from ..health import Check, Subject, Told, bad, good, size, warning
 
 __all__ = ["CHECKS", "read_only"]
