@@ -5,7 +5,6 @@ database they ask of a `StoreDialect`.
 """
 
 from .base import Call, ErrorInfo, ErrorKind, MigrationRunner, StoreDialect
-from .health import Check, Finding, Subject, Told, Verdict, bad, duration, good, warning
 from .options import EngineOptions, validated_options
 from .postgresql.dialect import POSTGRESQL
 from .sqlite.dialect import SQLITE
@@ -15,23 +14,14 @@ __all__ = [
     "POSTGRESQL",
     "SQLITE",
     "Call",
-    "Check",
     "EngineOptions",
     "ErrorInfo",
     "ErrorKind",
-    "Finding",
     "Identifier",
     "JsonText",
     "MigrationRunner",
     "Sequence",
     "StoreDialect",
-    "Subject",
-    "Told",
     "UtcDateTime",
-    "Verdict",
-    "bad",
-    "duration",
-    "good",
     "validated_options",
-    "warning",
 ]
