@@ -39,15 +39,15 @@ async def test_a_database_in_use_is_good(url: str) -> None:
     """Except that the test server may have been built without lz4."""
     async with open_store(url) as store:
         await create_runs(store)
-        found = await findings_of(url)
+        findings = await findings_of(url)
     expected = COMMON | (SQLITE_ONLY if file_of(url) else POSTGRESQL_ONLY)
-    assert set(found) == expected
-    assert {check for check, finding in found.items() if finding.verdict is not GOOD} <= {
+    assert set(findings) == expected
+    assert {check for check, finding in findings.items() if finding.verdict is not GOOD} <= {
         "compression"
     }
-    assert found["oldest_run"].found.startswith("3 runs, ")
-    assert found["orphans"].found == "none among all 6 steps and all 0 claims"
-    assert "steps" in found["sizes"].found
+    assert findings["oldest_run"].found.startswith("3 runs, ")
+    assert findings["orphans"].found == "none among all 6 steps and all 0 claims"
+    assert "steps" in findings["sizes"].found
 
 
 async def test_tables_in_a_schema_of_their_own_are_examined_there(empty_postgres_url: str) -> None:
@@ -58,13 +58,13 @@ async def test_tables_in_a_schema_of_their_own_are_examined_there(empty_postgres
         empty_postgres_url,
         f'DROP INDEX "{ODD_SCHEMA}".ix_steps_wait_task_id;\n\nDROP TABLE public.claims',
     )
-    found = await findings_of(empty_postgres_url, schema=ODD_SCHEMA)
-    assert set(found) == COMMON | POSTGRESQL_ONLY
-    assert found["tables"].verdict is GOOD
-    assert found["indexes"].verdict is BAD
-    assert "claims" in found["sizes"].found
+    findings = await findings_of(empty_postgres_url, schema=ODD_SCHEMA)
+    assert set(findings) == COMMON | POSTGRESQL_ONLY
+    assert findings["tables"].verdict is GOOD
+    assert findings["indexes"].verdict is BAD
+    assert "claims" in findings["sizes"].found
     assert (await finding_of("sizes", empty_postgres_url)).found.count("runs ") == 1
-    await execute(empty_postgres_url, statements_of(found["indexes"]))
+    await execute(empty_postgres_url, statements_of(findings["indexes"]))
     assert (await finding_of("indexes", empty_postgres_url, schema=ODD_SCHEMA)).verdict is GOOD
 
 
@@ -78,9 +78,9 @@ async def test_a_schema_that_is_the_default_of_connections_may_be_named(
     database = make_url(empty_postgres_url).database
     path = f'ALTER DATABASE {database} SET search_path = "{schema}", public'
     await execute(empty_postgres_url, path)
-    found = await findings_of(empty_postgres_url, schema=schema)
-    assert found["tables"].found == "match this version"
-    assert found["indexes"].found == "all present"
+    findings = await findings_of(empty_postgres_url, schema=schema)
+    assert findings["tables"].found == "match this version"
+    assert findings["indexes"].found == "all present"
 
     await execute(empty_postgres_url, f'DROP INDEX "{schema}".ix_steps_wait_task_id')
     finding = await finding_of("indexes", empty_postgres_url, schema=schema)
@@ -165,8 +165,8 @@ async def test_a_file_stays_the_same_to_the_byte(sqlite_url: str) -> None:
     file = file_of(sqlite_url)
     assert file is not None
     before = file.read_bytes()
-    found = await findings_of(sqlite_url)
-    assert found["journal_mode"].verdict is WARNING
+    findings = await findings_of(sqlite_url)
+    assert findings["journal_mode"].verdict is WARNING
     assert file.read_bytes() == before
     assert list(file.parent.iterdir()) == [file]
 
@@ -222,11 +222,11 @@ async def test_a_file_that_is_not_a_database_is_bad(sqlite_url: str) -> None:
     file = file_of(sqlite_url)
     assert file is not None
     file.write_text("All work and no play makes Jack a dull boy. " * 100)
-    found = await findings_of(sqlite_url)
-    assert list(found) == ["reachable"]
-    assert found["reachable"].verdict is BAD
-    assert "SQLITE_NOTADB" in found["reachable"].found
-    assert "password" not in found["reachable"].found
+    findings = await findings_of(sqlite_url)
+    assert list(findings) == ["reachable"]
+    assert findings["reachable"].verdict is BAD
+    assert "SQLITE_NOTADB" in findings["reachable"].found
+    assert "password" not in findings["reachable"].found
 
 
 # -- checks of time -----------------------------------------------
@@ -250,11 +250,11 @@ async def test_a_check_that_takes_too_long_is_a_warning(
                 "WHERE i < 100000) SELECT i, 'a', 't', 'u', NULL, NULL, '{}', '{}', '{}', "
                 "'2026-01-01 00:00:00.000000', '2026-01-01 00:00:00.000000' FROM n",
             )
-        found = await findings_of(url)
-    assert found["oldest_run"].verdict is WARNING
-    assert found["oldest_run"].found.startswith("not checked: took longer than ")
-    assert found["revision"].verdict is GOOD
-    assert found["abandoned_claims"].verdict is GOOD
+        findings = await findings_of(url)
+    assert findings["oldest_run"].verdict is WARNING
+    assert findings["oldest_run"].found.startswith("not checked: took longer than ")
+    assert findings["revision"].verdict is GOOD
+    assert findings["abandoned_claims"].verdict is GOOD
 
 
 async def test_a_slow_round_trip_is_a_warning(url: str, monkeypatch: pytest.MonkeyPatch) -> None:

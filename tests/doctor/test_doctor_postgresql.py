@@ -35,10 +35,10 @@ async def test_a_read_only_server_is_bad(server_url: str) -> None:
     """All other checks run there too."""
     database = make_url(server_url).database
     await execute(server_url, f"ALTER DATABASE {database} SET default_transaction_read_only = on")
-    found = await findings_of(server_url)
-    assert found["primary"].verdict is BAD
-    assert set(found) == COMMON | POSTGRESQL_ONLY
-    assert not any(finding.found.startswith("not checked") for finding in found.values())
+    findings = await findings_of(server_url)
+    assert findings["primary"].verdict is BAD
+    assert set(findings) == COMMON | POSTGRESQL_ONLY
+    assert not any(finding.found.startswith("not checked") for finding in findings.values())
 
 
 @pytest.mark.parametrize(
@@ -88,16 +88,16 @@ async def a_role(url: str, *grants: str, options: str = "") -> AsyncIterator[str
 async def test_missing_rights_are_reported_with_the_sql_that_grants_them(server_url: str) -> None:
     """Only rights on tables: a store needs none on their sequences."""
     async with a_role(server_url, "SELECT ON runs", "INSERT, DELETE ON steps") as url:
-        found = await findings_of(url)
-        finding = found["rights"]
+        findings = await findings_of(url)
+        finding = findings["rights"]
         assert finding.verdict is BAD
         assert "public.runs (INSERT, UPDATE, DELETE)" in finding.found
         assert "public.steps (SELECT, UPDATE)" in finding.found
         assert f"public.{VERSION_TABLE} (SELECT)" in finding.found
-        assert found["revision"].found.startswith("not checked: ")
-        assert found["running_steps"].found.startswith("not checked: ")
-        assert found["tables"].verdict is GOOD
-        assert "secret" not in "".join(map(str, found.values()))
+        assert findings["revision"].found.startswith("not checked: ")
+        assert findings["running_steps"].found.startswith("not checked: ")
+        assert findings["tables"].verdict is GOOD
+        assert "secret" not in "".join(map(str, findings.values()))
 
         await execute(server_url, statements_of(finding))
         assert (await finding_of("rights", url)).verdict is GOOD
@@ -169,11 +169,11 @@ async def test_an_index_whose_build_failed_is_reported_with_the_sql_that_builds_
             )
     finally:
         await other.close()
-    found = await findings_of(server_url)
-    assert found["invalid_indexes"].verdict is BAD
-    assert f"public.{index}" in found["invalid_indexes"].found
-    assert found["indexes"].verdict is GOOD
-    await execute(server_url, statements_of(found["invalid_indexes"]))
+    findings = await findings_of(server_url)
+    assert findings["invalid_indexes"].verdict is BAD
+    assert f"public.{index}" in findings["invalid_indexes"].found
+    assert findings["indexes"].verdict is GOOD
+    await execute(server_url, statements_of(findings["invalid_indexes"]))
     assert (await finding_of("invalid_indexes", server_url)).verdict is GOOD
 
 

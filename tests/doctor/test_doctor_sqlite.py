@@ -137,12 +137,14 @@ async def test_a_large_file_is_not_read_whole(
     file_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sqlite, "READ_WHOLE_AT_MOST", 4096)
-    found = await findings_of(file_url)
-    assert found["integrity"].verdict is WARNING
-    assert "not checked" in found["integrity"].found
-    assert f"sqlite3 {str(file_of(file_url))!r} 'PRAGMA quick_check'" in found["integrity"].advice
-    assert found["sizes"].found.startswith("file ")
-    assert "steps" not in found["sizes"].found
+    findings = await findings_of(file_url)
+    assert findings["integrity"].verdict is WARNING
+    assert "not checked" in findings["integrity"].found
+    assert (
+        f"sqlite3 {str(file_of(file_url))!r} 'PRAGMA quick_check'" in findings["integrity"].advice
+    )
+    assert findings["sizes"].found.startswith("file ")
+    assert "steps" not in findings["sizes"].found
 
 
 async def test_many_free_pages_are_a_warning(
@@ -227,8 +229,8 @@ async def test_a_file_on_a_network_file_system_is_bad(
 
 
 async def test_checks_of_the_file_are_left_out_for_a_database_in_memory() -> None:
-    found = await findings_of("sqlite://")
-    assert set(found) == {"reachable", "clock", "revision", "tables", "version", "synchronous",
+    findings = await findings_of("sqlite://")
+    assert set(findings) == {"reachable", "clock", "revision", "tables", "version", "synchronous",
                           "foreign_keys"}  # fmt: skip
 
 
@@ -236,6 +238,6 @@ async def test_a_corrupt_time_is_not_checked_and_other_checks_continue(file_url:
     async with open_store(file_url) as store:
         await create_runs(store)
     await execute(file_url, "UPDATE runs SET created_at = 'yesterday'")
-    found = await findings_of(file_url)
-    assert found["oldest_run"].found.startswith("not checked: ")
-    assert found["orphans"].verdict is GOOD
+    findings = await findings_of(file_url)
+    assert findings["oldest_run"].found.startswith("not checked: ")
+    assert findings["orphans"].verdict is GOOD

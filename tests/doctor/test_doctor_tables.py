@@ -33,35 +33,35 @@ async def test_an_empty_database_needs_a_migration(empty_url: str) -> None:
     if file is not None:
         sqlite3.connect(file).close()
         file.touch()
-    found = await findings_of(empty_url)
+    findings = await findings_of(empty_url)
     for check in ("revision", "tables"):
-        assert found[check].verdict is BAD
-        assert "workflow-store migrate" in found[check].advice
-    assert not {"indexes", "orphans", "rights"} & set(found)
-    assert found["reachable"].verdict is GOOD
+        assert findings[check].verdict is BAD
+        assert "workflow-store migrate" in findings[check].advice
+    assert not {"indexes", "orphans", "rights"} & set(findings)
+    assert findings["reachable"].verdict is GOOD
 
 
 async def test_an_older_database_needs_a_migration(url: str) -> None:
     await migrate.downgrade(url, "0002")
-    found = await findings_of(url)
+    findings = await findings_of(url)
     for check in ("revision", "tables", "indexes"):
-        assert found[check].verdict is BAD
-        assert found[check].advice == "Run: workflow-store migrate"
-    assert "0002" in found["revision"].found
-    assert "table claims" in found["tables"].found
-    assert found["orphans"].found == "none among all 0 steps"
-    assert "abandoned_claims" not in found
+        assert findings[check].verdict is BAD
+        assert findings[check].advice == "Run: workflow-store migrate"
+    assert "0002" in findings["revision"].found
+    assert "table claims" in findings["tables"].found
+    assert findings["orphans"].found == "none among all 0 steps"
+    assert "abandoned_claims" not in findings
 
 
 @pytest.mark.parametrize("revision", ["9999", "zz\x1b[2J"])
 async def test_a_newer_database_needs_a_newer_version(url: str, revision: str) -> None:
     await execute(url, f"UPDATE {VERSION_TABLE} SET version_num = '{revision}'")
     await execute(url, "DROP INDEX ix_steps_wait_task_id")
-    found = await findings_of(url)
+    findings = await findings_of(url)
     for check in ("revision", "indexes"):
-        assert found[check].verdict is BAD
-        assert "newer version of workflow-store" in found[check].advice
-    assert found["tables"].verdict is GOOD
+        assert findings[check].verdict is BAD
+        assert "newer version of workflow-store" in findings[check].advice
+    assert findings["tables"].verdict is GOOD
 
 
 @pytest.mark.parametrize(
@@ -104,19 +104,19 @@ async def test_tables_and_indexes_of_a_host_are_ignored(url: str) -> None:
     await execute(url, "CREATE TABLE theirs (id INT UNIQUE, name TEXT)")
     await execute(url, "CREATE UNIQUE INDEX theirs_name ON theirs (name)")
     await execute(url, "CREATE INDEX theirs_too ON runs (lower(agent_id))")
-    found = await findings_of(url)
-    assert found["tables"].verdict is GOOD
-    assert found["indexes"].verdict is GOOD
+    findings = await findings_of(url)
+    assert findings["tables"].verdict is GOOD
+    assert findings["indexes"].verdict is GOOD
 
 
 async def test_other_tables_under_our_names_are_reported_without_an_error(empty_url: str) -> None:
     await execute(empty_url, "CREATE TABLE runs (id INT)")
     await execute(empty_url, "CREATE TABLE steps (id INT)")
-    found = await findings_of(empty_url)
-    assert found["tables"].verdict is BAD
+    findings = await findings_of(empty_url)
+    assert findings["tables"].verdict is BAD
     for check in ("oldest_run", "orphans"):
-        assert found[check].verdict is WARNING
-        assert found[check].found.startswith("not checked")
+        assert findings[check].verdict is WARNING
+        assert findings[check].found.startswith("not checked")
 
 
 async def test_missing_and_altered_indexes_are_reported_with_the_sql_that_fixes_them(
@@ -127,13 +127,13 @@ async def test_missing_and_altered_indexes_are_reported_with_the_sql_that_fixes_
     )
     await execute(url, "DROP INDEX ix_runs_agent_id_created_at_run_task_id")
     await execute(url, "CREATE INDEX ix_runs_agent_id_created_at_run_task_id ON runs (agent_id)")
-    found = await findings_of(url)
-    finding = found["indexes"]
+    findings = await findings_of(url)
+    finding = findings["indexes"]
     assert finding.verdict is BAD
     assert "ix_steps_wait_task_id" in finding.found
     assert "ix_runs_agent_id_created_at_run_task_id" in finding.found
     assert "ix_runs_user_id" not in finding.found
-    assert found["tables"].verdict is GOOD
+    assert findings["tables"].verdict is GOOD
     beside_writers = "CREATE INDEX " if file_of(url) else "CREATE INDEX CONCURRENTLY "
     assert finding.advice.count(beside_writers) == 3
     await execute(url, statements_of(finding))
@@ -169,9 +169,9 @@ async def test_only_a_sample_of_many_rows_is_checked(
     monkeypatch.setattr(data, "COUNTED", 4)
     async with open_store(url) as store:
         await create_runs(store, 5)
-    found = await findings_of(url)
-    assert found["oldest_run"].found.startswith("over 4 runs, ")
-    assert found["orphans"].found == "none among 4 of over 4 steps and all 0 claims"
+    findings = await findings_of(url)
+    assert findings["oldest_run"].found.startswith("over 4 runs, ")
+    assert findings["orphans"].found == "none among 4 of over 4 steps and all 0 claims"
     await lose_run(url)
     finding = await finding_of("orphans", url)
     assert finding.found.startswith("2 steps without a run, among 4 of over 4 steps")

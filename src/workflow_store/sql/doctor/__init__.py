@@ -1,6 +1,6 @@
-"""Examines a database: is it as a store needs it, and if not, what to do?
+"""Examines a database, and suggests fixes.
 
-The names of the checks stay the same from version to version, for programs that read them.
+The names of the checks stay the same from version to version, so programs can rely on them.
 On both databases:
 
 | check | reports | not good if |
@@ -13,7 +13,7 @@ On both databases:
 | `oldest_run` | the number of runs and the age of the oldest | it is older than a year |
 | `orphans` | steps and claims without a run | there are any |
 | `abandoned_claims` | leases that expired without being released | there are any |
-| `running_steps` | steps that have long been in `running` | nobody claims their run |
+| `running_steps` | steps in `running` for long | nobody claims their run |
 | `version` | the version of the database | SQLite before 3.35, PostgreSQL before 14 |
 | `sizes` | the sizes of the tables and of their indexes | never |
 | `bloat` | free pages, or dead rows and the last vacuum | there are many |
@@ -25,7 +25,7 @@ On SQLite:
 | `writable` | whether this user may write | the file or its folder is not writable |
 | `file_system` | the type of the file system; Linux only | it is a network file system |
 | `journal_mode` | whether readers and the writer block each other | it is not `wal` |
-| `synchronous` | what survives a power loss, with a store's settings | it is less than `FULL` |
+| `synchronous` | whether commits of a store survive a power loss | it is less than `FULL` |
 | `foreign_keys` | whether they are enforced | they are not |
 | `integrity` | whether pages, and up to 64 MiB indexes, are intact | one is not, or over 512 MiB |
 | `wal_size` | the size of the write-ahead log | it is over 64 MiB |
@@ -35,11 +35,11 @@ On PostgreSQL:
 | check | reports | not good if |
 |---|---|---|
 | `primary` | whether the server accepts writes | it is a standby or read-only |
-| `durability` | the settings that decide what survives a power loss | one gives it up |
+| `durability` | the settings that make commits survive a power loss | one is off |
 | `pooler` | a pooler between this machine and the server | it is in transaction mode |
 | `connections` | how many more connections the server accepts | they are fewer than `pool_size` |
 | `rights` | the role's privileges on the tables | one is missing |
-| `invalid_indexes` | indexes whose build did not end | there are any |
+| `invalid_indexes` | indexes whose build failed | there are any |
 | `compression` | the compression of large JSON values | it is not lz4 |
 | `old_transactions` | transactions that hold vacuum back | one is open for over 5 minutes |
 | `wraparound` | the age of the oldest transaction id | it is over 500 million |
@@ -144,8 +144,7 @@ async def examine(
         if isinstance(raised, StoreUnavailableError):
             raise raised from error
         _, code, advice = dialect.classify_error(error)
-        found = f"{masked(parsed)} cannot be read ({code})"
-        yield Finding("reachable", Verdict.BAD, found, advice)
+        yield Finding("reachable", Verdict.BAD, f"{masked(parsed)} cannot be read ({code})", advice)
     finally:
         await engine.dispose()
 

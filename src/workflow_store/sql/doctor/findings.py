@@ -32,8 +32,8 @@ class Finding(NamedTuple):
     Attributes:
         check: the name of the check, which stays the same from version to version.
         verdict: the meaning of the result.
-        found: what the check observed, for people.
-        advice: what to do about it; empty if the verdict is good.
+        found: the observation, for people.
+        advice: the remedy; empty if the verdict is good.
     """
 
     check: str
@@ -56,7 +56,7 @@ def bad(found: str, advice: str) -> Finding:
 
 @dataclass
 class Examination:
-    """A database under examination, and what its checks share.
+    """A database under examination, and the data that its checks share.
 
     Attributes:
         connection: the connection, which finds the models' tables in the examined schema.
@@ -64,7 +64,7 @@ class Examination:
         schema: the PostgreSQL schema that was asked for, if any.
         options: the options with which stores are opened.
         running_for_s: the seconds after which a step in `running` may be abandoned.
-        round_trip_s: the duration of the fastest of some round trips.
+        round_trip_s: the duration of the fastest of several round trips.
         clock_ahead_s: how far the database's clock is ahead of this machine's.
         tables: the names of the store's existing tables.
         revision: the revision of the tables, once `revision` has read it.

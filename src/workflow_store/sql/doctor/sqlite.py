@@ -162,7 +162,7 @@ async def integrity(examination: Examination, file: Path) -> Finding:
         return bad(
             f"the file is damaged: {damage!r}",
             "Stop all writers, keep a copy of the file and of its -wal, and restore it from a "
-            "backup; without a backup, `sqlite3 FILE .recover` saves what is readable.",
+            "backup; without a backup, `sqlite3 FILE .recover` recovers the readable rows.",
         )
     rows = (
         "and the indexes match the rows"
@@ -173,7 +173,7 @@ async def integrity(examination: Examination, file: Path) -> Finding:
 
 
 async def _damage(examination: Examination, tables: Iterable[str]) -> str | None:
-    """Check all pages and the rows of some tables; return the first damage in SQLite's words.
+    """Check all pages and the rows of the given tables; return the first damage SQLite reports.
 
     A host's tables are excluded: their indexes may use functions that are missing here.
     https://www.sqlite.org/pragma.html#pragma_integrity_check
