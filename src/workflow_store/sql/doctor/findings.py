@@ -94,4 +94,4 @@ def as_sql(examination: Examination, statement: ClauseElement) -> str:
         names = {None: examination.schema}
         schema = {"schema_translate_map": names, "render_schema_translate": True}
     sql = statement.compile(dialect=examination.connection.dialect, **schema)
-    return f"{sql};".replace("\n", " ").strip()
+    return f"{sql};".replace(" \n", " ").replace("\n", " ").strip()
