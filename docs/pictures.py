@@ -33,7 +33,7 @@ from workflow_store import (
     copying,
     open_store,
 )
-from workflow_store.cli.findings import findings_table
+from workflow_store.cli.doctor import FindingsTable
 from workflow_store.rendering.html import page
 from workflow_store.rendering.terminal import run_picture, runs_table
 from workflow_store.sql.doctor import Finding, examine
@@ -245,7 +245,7 @@ async def main() -> None:
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         findings = await examined(f"sqlite:///{folder}/runs.db")
-        save_terminal("doctor.svg", "workflow-store doctor", findings_table(findings), width=110)
+        save_terminal("doctor.svg", "workflow-store doctor", FindingsTable(findings), width=110)
         file = Path(folder) / "page.html"
         file.write_text(page(demo(), NOW), encoding="utf-8")
         async with async_playwright() as playwright:

@@ -1,4 +1,4 @@
-"""Examining a database: what is well is called so, and what cannot be examined is told."""
+"""Examinations as a whole, and of databases that cannot be examined."""
 
 from __future__ import annotations
 
@@ -14,97 +14,96 @@ from sqlalchemy import make_url
 from support.databases import on_server
 from support.doctor import (
     BAD,
-    BOTH,
+    COMMON,
     GOOD,
     ODD_SCHEMA,
-    POSTGRESQL_ALONE,
-    SQLITE_ALONE,
+    POSTGRESQL_ONLY,
+    SQLITE_ONLY,
     WARNING,
+    create_runs,
     execute,
     file_of,
-    found_in,
-    one_by_one,
-    some_runs,
-    the,
+    finding_of,
+    findings_of,
+    statements_of,
 )
 from support.waiting import threads_ended, until
 from workflow_store import StoreUnavailableError, open_store
 from workflow_store.sql import doctor, migrate
-from workflow_store.sql.dialects.postgresql import health as postgresql_health
-from workflow_store.sql.dialects.sqlite import health as sqlite_health
-from workflow_store.sql.doctor import Verdict, examine
+from workflow_store.sql.doctor import Verdict, examine, postgresql, sqlite
 
-# -- the whole -------------------------------------------------------------------------
+# -- whole examinations -------------------------------------------------------------------------
 
 
-async def test_all_is_well_with_a_database_that_a_store_uses(url: str) -> None:
-    """The server of the tests was built without lz4, which is the one thing to be said."""
+async def test_a_database_in_use_is_good(url: str) -> None:
+    """Except that the test server may have been built without lz4."""
     async with open_store(url) as store:
-        await some_runs(store)
-        found = await found_in(url)
-    expected = BOTH | (SQLITE_ALONE if file_of(url) else POSTGRESQL_ALONE)
-    assert set(found) == expected
-    assert {check for check, finding in found.items() if finding.verdict is not GOOD} <= {
+        await create_runs(store)
+        findings = await findings_of(url)
+    expected = COMMON | (SQLITE_ONLY if file_of(url) else POSTGRESQL_ONLY)
+    assert set(findings) == expected
+    assert {check for check, finding in findings.items() if finding.verdict is not GOOD} <= {
         "compression"
     }
-    assert found["oldest_run"].found.startswith("3 runs, ")
-    assert found["orphans"].found == "none among all 6 steps and all 0 claims"
-    assert "steps" in found["sizes"].found
+    assert findings["oldest_run"].found.startswith("3 runs, ")
+    assert findings["orphans"].found == "none among all 6 steps and all 0 claims"
+    assert "steps" in findings["sizes"].found
 
 
 async def test_tables_in_a_schema_of_their_own_are_examined_there(empty_postgres_url: str) -> None:
-    """What the search path finds does not count then."""
+    """Not the tables that the search path finds."""
     await migrate.upgrade(empty_postgres_url)
     await migrate.upgrade(empty_postgres_url, schema=ODD_SCHEMA)
     await execute(
         empty_postgres_url,
         f'DROP INDEX "{ODD_SCHEMA}".ix_steps_wait_task_id;\n\nDROP TABLE public.claims',
     )
-    found = await found_in(empty_postgres_url, schema=ODD_SCHEMA)
-    assert set(found) == BOTH | POSTGRESQL_ALONE
-    assert found["tables"].verdict is GOOD
-    assert found["indexes"].verdict is BAD
-    assert "claims" in found["sizes"].found
-    assert (await the("sizes", empty_postgres_url)).found.count("runs ") == 1
-    await execute(empty_postgres_url, one_by_one(found["indexes"]))
-    assert (await the("indexes", empty_postgres_url, schema=ODD_SCHEMA)).verdict is GOOD
+    findings = await findings_of(empty_postgres_url, schema=ODD_SCHEMA)
+    assert set(findings) == COMMON | POSTGRESQL_ONLY
+    assert findings["tables"].verdict is GOOD
+    assert findings["indexes"].verdict is BAD
+    assert "claims" in findings["sizes"].found
+    assert (await finding_of("sizes", empty_postgres_url)).found.count("runs ") == 1
+    await execute(empty_postgres_url, statements_of(findings["indexes"]))
+    assert (await finding_of("indexes", empty_postgres_url, schema=ODD_SCHEMA)).verdict is GOOD
 
 
 @pytest.mark.parametrize("schema", ["public", ODD_SCHEMA])
 async def test_a_schema_that_is_the_default_of_connections_may_be_named(
     empty_postgres_url: str, schema: str
 ) -> None:
-    """Tables of the same names that the search path finds behind it do not count."""
+    """Tables of the same names further along the search path are ignored."""
     await migrate.upgrade(empty_postgres_url)
     await migrate.upgrade(empty_postgres_url, schema=schema)
     database = make_url(empty_postgres_url).database
     path = f'ALTER DATABASE {database} SET search_path = "{schema}", public'
     await execute(empty_postgres_url, path)
-    found = await found_in(empty_postgres_url, schema=schema)
-    assert found["tables"].found == "as they should be"
-    assert found["indexes"].found == "all are there"
+    findings = await findings_of(empty_postgres_url, schema=schema)
+    assert findings["tables"].found == "match this version"
+    assert findings["indexes"].found == "all present"
 
     await execute(empty_postgres_url, f'DROP INDEX "{schema}".ix_steps_wait_task_id')
-    finding = await the("indexes", empty_postgres_url, schema=schema)
+    finding = await finding_of("indexes", empty_postgres_url, schema=schema)
     assert finding.verdict is BAD
     await execute(empty_postgres_url, f"ALTER DATABASE {database} RESET search_path")
-    await execute(empty_postgres_url, one_by_one(finding))
+    await execute(empty_postgres_url, statements_of(finding))
     await execute(empty_postgres_url, path)
-    assert (await the("indexes", empty_postgres_url, schema=schema)).verdict is GOOD
+    assert (await finding_of("indexes", empty_postgres_url, schema=schema)).verdict is GOOD
 
     await execute(empty_postgres_url, f'DROP TABLE "{schema}".claims')
-    finding = await the("tables", empty_postgres_url, schema=schema)
+    finding = await finding_of("tables", empty_postgres_url, schema=schema)
     assert finding.verdict is BAD
     assert finding.found == "missing or altered: table claims"
 
 
 def test_each_check_is_documented() -> None:
-    for check in BOTH | SQLITE_ALONE | POSTGRESQL_ALONE:
+    for check in COMMON | SQLITE_ONLY | POSTGRESQL_ONLY:
         assert f"| `{check}` |" in str(doctor.__doc__)
 
 
-async def test_a_finding_comes_as_soon_as_it_is_made_and_one_may_stop_there(url: str) -> None:
-    """What was opened for it is closed then."""
+async def test_findings_are_yielded_at_once_and_stopping_there_closes_everything(
+    url: str,
+) -> None:
     threads = set(threading.enumerate())
     async with aclosing(examine(url)) as findings:
         async for finding in findings:
@@ -130,13 +129,13 @@ async def test_a_finding_comes_as_soon_as_it_is_made_and_one_may_stop_there(url:
 @pytest.mark.parametrize("url", ["memory://", "mysql://host/name", "no url"])
 async def test_another_url_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match=r"nothing to examine|upported"):
-        await found_in(url)
+        await findings_of(url)
 
 
 @pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf")])
-async def test_a_time_that_is_none_is_refused(file_url: str, seconds: float) -> None:
+async def test_a_time_out_of_range_is_refused(file_url: str, seconds: float) -> None:
     with pytest.raises(ValueError, match="running_for_s"):
-        await found_in(file_url, running_for_s=seconds)
+        await findings_of(file_url, running_for_s=seconds)
 
 
 async def test_the_url_and_the_schema_are_those_of_the_environment_by_default(
@@ -145,37 +144,36 @@ async def test_the_url_and_the_schema_are_those_of_the_environment_by_default(
     await migrate.upgrade(empty_postgres_url, schema="ours")
     monkeypatch.setenv("WORKFLOW_STORE_URL", empty_postgres_url)
     monkeypatch.setenv("WORKFLOW_STORE_SCHEMA", "ours")
-    findings = {each.check: each async for each in examine()}
+    findings = {finding.check: finding async for finding in examine()}
     assert findings["tables"].verdict is GOOD
 
 
 # -- it only reads ---------------------------------------------------------------------
 
 
-async def test_a_file_that_is_not_there_is_not_made(sqlite_url: str) -> None:
+async def test_a_missing_file_is_not_created(sqlite_url: str) -> None:
     with pytest.raises(StoreUnavailableError, match="is not there"):
-        await found_in(sqlite_url)
+        await findings_of(sqlite_url)
     file = file_of(sqlite_url)
     assert file is not None
     assert list(file.parent.iterdir()) == []
 
 
-async def test_a_file_stays_as_it_is(sqlite_url: str) -> None:
-    """To the byte, an old one whose journal mode no store has changed yet included."""
+async def test_a_file_stays_the_same_to_the_byte(sqlite_url: str) -> None:
+    """Even the journal mode of an older one."""
     await migrate.upgrade(sqlite_url, "0002")
     file = file_of(sqlite_url)
     assert file is not None
     before = file.read_bytes()
-    found = await found_in(sqlite_url)
-    assert found["journal_mode"].verdict is WARNING
+    findings = await findings_of(sqlite_url)
+    assert findings["journal_mode"].verdict is WARNING
     assert file.read_bytes() == before
     assert list(file.parent.iterdir()) == [file]
 
 
-async def test_writers_go_on_meanwhile(url: str) -> None:
-    """None of them waits for the examination, nor the other way round."""
+async def test_writers_and_an_examination_do_not_wait_for_each_other(url: str) -> None:
     async with open_store(url) as store:
-        await some_runs(store)
+        await create_runs(store)
         async with aclosing(examine(url)) as findings:
             async for _ in findings:
                 async with asyncio.timeout(5):
@@ -185,15 +183,17 @@ async def test_writers_go_on_meanwhile(url: str) -> None:
 # -- a database that cannot be examined ------------------------------------------------
 
 
-async def test_a_server_that_is_not_there_is_unavailable(server_url: str) -> None:
+async def test_a_missing_server_is_unavailable(server_url: str) -> None:
     nowhere = "postgresql://postgres@127.0.0.1:1/postgres"
     missing = make_url(server_url).set(database="wfs_missing").render_as_string(hide_password=False)
     for url in (nowhere, missing):
         with pytest.raises(StoreUnavailableError):
-            await found_in(url)
+            await findings_of(url)
 
 
-async def test_a_server_that_goes_away_in_the_middle_is_unavailable(server_url: str) -> None:
+async def test_a_server_that_goes_away_meanwhile_is_unavailable(
+    server_url: str,
+) -> None:
     findings = examine(server_url)
     async for finding in findings:
         if finding.check == "tables":
@@ -207,9 +207,7 @@ async def test_a_server_that_goes_away_in_the_middle_is_unavailable(server_url: 
         await anext(findings)
 
 
-async def test_a_file_that_somebody_keeps_locked_is_unavailable(
-    file_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_locked_file_is_unavailable(file_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "LIMIT_S", 0.1)
     with closing(sqlite3.connect(file_of(file_url) or "", isolation_level=None)) as other:
         other.execute("PRAGMA locking_mode=EXCLUSIVE")
@@ -217,27 +215,27 @@ async def test_a_file_that_somebody_keeps_locked_is_unavailable(
         other.execute("BEGIN EXCLUSIVE")
         async with asyncio.timeout(10):
             with pytest.raises(StoreUnavailableError, match="SQLITE_BUSY"):
-                await found_in(file_url)
+                await findings_of(file_url)
 
 
-async def test_a_file_that_is_no_database_is_bad(sqlite_url: str) -> None:
+async def test_a_file_that_is_not_a_database_is_bad(sqlite_url: str) -> None:
     file = file_of(sqlite_url)
     assert file is not None
     file.write_text("All work and no play makes Jack a dull boy. " * 100)
-    found = await found_in(sqlite_url)
-    assert list(found) == ["reachable"]
-    assert found["reachable"].verdict is BAD
-    assert "SQLITE_NOTADB" in found["reachable"].found
-    assert "password" not in found["reachable"].found
+    findings = await findings_of(sqlite_url)
+    assert list(findings) == ["reachable"]
+    assert findings["reachable"].verdict is BAD
+    assert "SQLITE_NOTADB" in findings["reachable"].found
+    assert "password" not in findings["reachable"].found
 
 
-# -- both databases: what takes too long -----------------------------------------------
+# -- checks of time -----------------------------------------------
 
 
-async def test_what_takes_too_long_is_left_and_told(
+async def test_a_check_that_takes_too_long_is_a_warning(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On PostgreSQL somebody locks a table; SQLite has too many rows to count in no time."""
+    """On PostgreSQL because of a locked table, on SQLite because of many rows."""
     async with AsyncExitStack() as stack:
         if file_of(url) is None:
             monkeypatch.setattr(doctor, "LIMIT_S", 0.5)
@@ -252,27 +250,23 @@ async def test_what_takes_too_long_is_left_and_told(
                 "WHERE i < 100000) SELECT i, 'a', 't', 'u', NULL, NULL, '{}', '{}', '{}', "
                 "'2026-01-01 00:00:00.000000', '2026-01-01 00:00:00.000000' FROM n",
             )
-        found = await found_in(url)
-    assert found["oldest_run"].verdict is WARNING
-    assert found["oldest_run"].found.startswith("not told: it takes over ")
-    assert found["revision"].verdict is GOOD
-    assert found["abandoned_claims"].verdict is GOOD
+        findings = await findings_of(url)
+    assert findings["oldest_run"].verdict is WARNING
+    assert findings["oldest_run"].found.startswith("not checked: took longer than ")
+    assert findings["revision"].verdict is GOOD
+    assert findings["abandoned_claims"].verdict is GOOD
 
 
-async def test_a_round_trip_that_takes_long_is_told(
-    url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_slow_round_trip_is_a_warning(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "SLOW_ROUND_TRIP_S", 0.0)
-    assert (await the("reachable", url)).verdict is WARNING
+    assert (await finding_of("reachable", url)).verdict is WARNING
 
 
 @pytest.mark.parametrize(
     ("ahead_s", "verdict"), [(0.1, GOOD), (5.0, WARNING), (-5.0, WARNING), (20.0, BAD), (-20, BAD)]
 )
-async def test_a_clock_that_goes_wrong_is_told(
-    server_url: str, ahead_s: float, verdict: Verdict
-) -> None:
-    """This database has a clock of its own, which its search path finds first."""
+async def test_a_wrong_clock_is_reported(server_url: str, ahead_s: float, verdict: Verdict) -> None:
+    """This database has a clock of its own, first on its search path."""
     database = make_url(server_url).database
     await execute(
         server_url,
@@ -281,15 +275,15 @@ async def test_a_clock_that_goes_wrong_is_told(
         f"interval '{ahead_s} seconds'$$;\n\n"
         f"ALTER DATABASE {database} SET search_path = fake, public, pg_catalog",
     )
-    finding = await the("clock", server_url)
+    finding = await finding_of("clock", server_url)
     assert finding.verdict is verdict
     if verdict is not GOOD:
         assert f"{abs(ahead_s):.1f} s {'ahead of' if ahead_s > 0 else 'behind'}" in finding.found
 
 
 async def test_a_version_that_is_too_old_is_bad(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (sqlite_health, postgresql_health):
+    for module in (sqlite, postgresql):
         monkeypatch.setattr(module, "OLDEST_VERSION", (99, 1))
-    finding = await the("version", url)
+    finding = await finding_of("version", url)
     assert finding.verdict is BAD
     assert "99" in finding.advice

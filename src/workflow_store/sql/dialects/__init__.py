@@ -5,7 +5,6 @@ Statements, rows and migrations are written once for both databases and ask a `S
 
 from .base import DriverCall, MigrationRunner, StoreDialect
 from .errors import ErrorInfo, ErrorKind
-from .health import Check, Finding, Subject, Told, Verdict, bad, duration, good, warning
 from .options import EngineOptions, validated_options
 from .postgresql.dialect import POSTGRESQL
 from .sqlite.dialect import SQLITE
@@ -15,23 +14,14 @@ __all__ = [
     "POSTGRESQL",
     "SQLITE",
     "AutoIncrement",
-    "Check",
     "DriverCall",
     "EngineOptions",
     "ErrorInfo",
     "ErrorKind",
-    "Finding",
     "IdentifierText",
     "JsonText",
     "MigrationRunner",
     "StoreDialect",
-    "Subject",
-    "Told",
     "UtcDateTime",
-    "Verdict",
-    "bad",
-    "duration",
-    "good",
     "validated_options",
-    "warning",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping, Sequence, Set
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Any, ClassVar, NamedTuple, TypeAlias
 
@@ -13,7 +13,6 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from .errors import ErrorInfo
-from .health import Check
 from .options import EngineOptions
 
 __all__ = ["DriverCall", "MigrationRunner", "StoreDialect"]
@@ -167,25 +166,4 @@ class StoreDialect(ABC):
 
         Raises:
             StoreUnavailableError: another migration held the lock longer than the timeout.
-        """
-
-    # -- examinations -------------------------------------------------------------------
-
-    @abstractmethod
-    def partitioned(self, connection: Connection, schema: str | None) -> Set[str]:
-        """Give the names of the tables that consist of partitions."""
-
-    @property
-    @abstractmethod
-    def checks(self) -> Mapping[str, Check]:
-        """What can be well or not with this kind of database alone, by name."""
-
-    @abstractmethod
-    def read_only(
-        self, connection: AsyncConnection, limit_s: float
-    ) -> contextlib.AbstractAsyncContextManager[None]:
-        """Read for as long as the block runs: nothing is written, and it takes not too long.
-
-        Raises:
-            TimeoutError: a statement took longer than the limit.
         """

@@ -1,92 +1,75 @@
-"""Examining a database: is it as a store needs it, and what is to be done where it is not.
+"""Examines a database, and suggests fixes.
 
-Each finding has a name that stays the same from version to version, for programs that read
-it. On both databases:
+The names of the checks stay the same from version to version, so programs can rely on them.
+On both databases:
 
-| check | what it tells | not good where |
+| check | reports | not good if |
 |---|---|---|
-| `reachable` | version of the database, time of a round trip | it is slow, or not a database |
-| `clock` | how far the database's clock, by which leases go, is from this machine's | over 1 s |
+| `reachable` | the database and the time of a round trip | it is slow, or no database |
+| `clock` | the database's clock, which leases use, and this machine's | they differ by over 1 s |
 | `revision` | the revision of the tables | it is not the newest |
 | `tables` | tables, columns and keys, compared with the models | one is missing or altered |
 | `indexes` | indexes, compared with the models | one is missing or altered |
-| `oldest_run` | how many runs, and the age of the oldest | it is older than a year |
-| `orphans` | steps and claims without a run | there is one |
-| `abandoned_claims` | leases that ran out without being released | there is one |
-| `running_steps` | steps that are in `running` for long | nobody claims their run |
+| `oldest_run` | the number of runs and the age of the oldest | it is older than a year |
+| `orphans` | steps and claims without a run | there are any |
+| `abandoned_claims` | leases that expired without being released | there are any |
+| `running_steps` | steps in `running` for long | nobody claims their run |
 | `version` | the version of the database | SQLite before 3.35, PostgreSQL before 14 |
-| `sizes` | sizes of the tables and of their indexes | never |
-| `bloat` | free pages, or dead rows and the last vacuum | there is much of it |
+| `sizes` | the sizes of the tables and of their indexes | never |
+| `bloat` | free pages, or dead rows and the last vacuum | there are many |
 
 On SQLite:
 
-| check | what it tells | not good where |
+| check | reports | not good if |
 |---|---|---|
-| `writable` | whether this user may write | not to the file or its folder |
-| `file_system` | what kind the file is on; Linux only | it is on a network |
-| `journal_mode` | how readers and the writer work together | it is not `wal` |
-| `synchronous` | what survives loss of power, opened so | it is less than `FULL` |
+| `writable` | whether this user may write | the file or its folder is not writable |
+| `file_system` | the type of the file system; Linux only | it is a network file system |
+| `journal_mode` | whether readers and the writer block each other | it is not `wal` |
+| `synchronous` | whether commits of a store survive a power loss | it is less than `FULL` |
 | `foreign_keys` | whether they are enforced | they are not |
-| `integrity` | whether pages, and up to 64 MiB indexes, are sound | one is not, or over 512 MiB |
-| `wal_size` | the size of the log beside the file | it is over 64 MiB |
+| `integrity` | whether pages, and up to 64 MiB indexes, are intact | one is not, or over 512 MiB |
+| `wal_size` | the size of the write-ahead log | it is over 64 MiB |
 
 On PostgreSQL:
 
-| check | what it tells | not good where |
+| check | reports | not good if |
 |---|---|---|
-| `primary` | whether the server takes writes | it is a standby or read-only |
-| `durability` | what survives loss of power | a setting gives it up |
-| `pooler` | what lies between here and the server | a pooler in transaction mode |
-| `connections` | how many more the server takes | they are fewer than `pool_size` |
-| `rights` | those of the role on the tables | one is missing |
-| `invalid_indexes` | indexes whose build did not end | there is one |
-| `compression` | how large JSON values are compressed | not by lz4 |
-| `old_transactions` | what keeps vacuum from its work | one is open for over 5 minutes |
-| `wraparound` | the age of the oldest transaction id | over 500 million |
+| `primary` | whether the server accepts writes | it is a standby or read-only |
+| `durability` | the settings that make commits survive a power loss | one is off |
+| `pooler` | a pooler between this machine and the server | it is in transaction mode |
+| `connections` | how many more connections the server accepts | they are fewer than `pool_size` |
+| `rights` | the role's privileges on the tables | one is missing |
+| `invalid_indexes` | indexes whose build failed | there are any |
+| `compression` | the compression of large JSON values | it is not lz4 |
+| `old_transactions` | transactions that hold vacuum back | one is open for over 5 minutes |
+| `wraparound` | the age of the oldest transaction id | it is over 500 million |
 
-A check is left out where there is nothing for it to look at, such as the rows of a table
-that is missing, or a file where the database is in memory. One that takes too long, or that
-the database refuses, is a warning that begins with "not told".
+A check that does not apply is left out, such as one of the rows of a missing table, or one of
+the file of a database in memory. A check that takes too long, or that the database rejects, is
+a warning that begins with "not checked".
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import Unpack
 
 from sqlalchemy import URL, inspect, select
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ...errors import StoreUnavailableError, WorkflowStoreError
-from .. import migrate
-from ..dialects import (
-    Check,
-    EngineOptions,
-    ErrorKind,
-    Finding,
-    StoreDialect,
-    Subject,
-    Told,
-    Verdict,
-    bad,
-    good,
-    validated_options,
-    warning,
-)
+from ..dialects import POSTGRESQL, SQLITE, EngineOptions, ErrorKind, validated_options
 from ..errors import to_store_error
-from ..migrate.revisions import read_revision
-from ..models import VERSION_TABLE
+from ..models import Base
 from ..urls import DatabaseUrl, default_schema, default_url
-from . import schema as health
+from . import data, postgresql, postgresql_tables, schema, sqlite
+from .findings import Check, Examination, Finding, Verdict, bad, good, warning
 
 __all__ = ["Finding", "Verdict", "examine"]
 
 LIMIT_S = 5.0
-"""How long a check may take."""
+"""The time limit of a check."""
 
 SLOW_ROUND_TRIP_S = 0.1
 CLOCKS_APART_S = (1.0, 10.0)
@@ -100,14 +83,14 @@ async def examine(
     running_for_s: float = 3600.0,
     **options: Unpack[EngineOptions],
 ) -> AsyncGenerator[Finding, None]:
-    """Examine a database, and give each finding as it is made.
+    """Run all checks of a database, and yield each finding as soon as it is made.
 
-    It only reads: nothing is created, migrated or repaired, and no writer waits for it. A
-    check takes some seconds at most, however many runs there are; what is not counted to its
-    end is told as "over" so many. It takes one connection, and a second
-    one for a moment where a pooler lies between.
+    Nothing is created, migrated or repaired, and no writer is blocked. A check takes some
+    seconds at most, however many runs there are; numbers that would take longer to count are
+    reported as "over" a limit. The examination uses one connection, and briefly a second one
+    behind a pooler.
 
-    For a host that shows or alerts on it:
+    For an application that displays the findings or alerts on them:
 
         async with aclosing(examine(url)) as findings:
             async for check, verdict, found, advice in findings:
@@ -117,41 +100,46 @@ async def examine(
     Args:
         url: the database; by default the environment's, as for `open_store`.
         schema: the PostgreSQL schema of the tables, as for `open_store`.
-        running_for_s: seconds; a step that is in `running` for longer may be left behind.
-        options: those with which stores are opened on it, to be examined with them; see
-            `EngineOptions`.
+        running_for_s: seconds; a step that is in `running` for longer may be abandoned.
+        options: the options with which stores are opened on this database, to be checked too;
+            see `EngineOptions`.
 
     Yields:
-        What was found, in an order that stays the same; the module's docstring has the names
-        of all checks. The texts are for people, and change; they hold no value of a run. A
-        name in them that is not ours is quoted, with its control characters escaped.
+        The findings, always in the same order; the module's docstring lists all checks. The
+        texts are for people, and change; they contain no value of a run. Names that are not
+        the store's own are quoted, with control characters escaped.
 
     Raises:
-        StoreUnavailableError: the database cannot be reached, or there is no such file.
+        StoreUnavailableError: the database cannot be reached, or the file does not exist.
         ValueError: the URL is not supported or is `memory://`, or an argument is out of range.
     """
-    dialect, parsed, schema = _parsed(url, schema)
+    if str(url or default_url()).startswith("memory:"):
+        raise ValueError("memory:// does not outlive its process: there is nothing to examine")
+    database = DatabaseUrl.parse(url)
+    dialect = database.dialect
+    schema = (schema or default_schema()) if dialect.supports_schema else None
     if not 0 < running_for_s < timedelta.max.total_seconds():
         raise ValueError(f"running_for_s={running_for_s!r} is out of range")
     options = validated_options(options)
-    database = DatabaseUrl(dialect, parsed)
     database.require_existing()
     engine = dialect.create_engine(
-        parsed,
+        database.url,
         {
             **options,
             "pool_size": 2,
             "busy_timeout_s": min(LIMIT_S, options["busy_timeout_s"]),
-            "transaction_pooler": True,  # one may lie between
+            "transaction_pooler": True,  # there may be one
         },
     )
     try:
         async with engine.connect() as connection:
             await connection.execution_options(schema_translate_map={None: schema})
-            examination = _examination(connection, dialect, schema, running_for_s, options)
-            async with aclosing(examination):
-                async for finding in examination:
-                    yield finding
+            examination = Examination(connection, dialect, schema, options, running_for_s)
+            await _prepare(examination)
+            for check in _CHECKS[dialect.name]:
+                finding = await _run_check(check, examination)
+                if finding is not None:
+                    yield finding._replace(check=check.__name__)
     except WorkflowStoreError:
         raise
     except Exception as error:
@@ -164,131 +152,110 @@ async def examine(
         await engine.dispose()
 
 
-def _parsed(url: str | URL | None, schema: str | None) -> tuple[StoreDialect, URL, str | None]:
-    url = url or default_url()
-    if str(url).startswith("memory:"):
-        raise ValueError("memory:// is gone with its process: there is nothing to examine")
-    database = DatabaseUrl.parse(url)
-    dialect, parsed = database.dialect, database.url
-    return dialect, parsed, (schema or default_schema()) if dialect.supports_schema else None
+async def _prepare(examination: Examination) -> None:
+    """Measure round trips and the clock, and look up the tables.
 
-
-async def _examination(
-    connection: AsyncConnection,
-    dialect: StoreDialect,
-    schema: str | None,
-    running_for_s: float,
-    options: EngineOptions,
-) -> AsyncGenerator[Finding, None]:
-    round_trip_s, ahead_s = await _timed(connection, dialect)
-    async with dialect.read_only(connection, LIMIT_S):
-        # What is not a database fails here, for `examine` to tell, and all that follows would.
-        there = set(await connection.run_sync(lambda c: inspect(c).get_table_names(schema=schema)))
-    yield Finding("reachable", *_reachable(connection, dialect, round_trip_s))
-    yield Finding("clock", *_clock(round_trip_s, ahead_s))
-
-    found: str | None = None
-    differences: health.SchemaDifferences | None = None
-
-    async def revision(connection: AsyncConnection) -> Told:
-        nonlocal found
-        found = await connection.run_sync(read_revision, schema)
-        return health.revision(found)
-
-    async def tables(connection: AsyncConnection) -> Told:
-        nonlocal differences
-        default = await connection.run_sync(lambda c: inspect(c).default_schema_name)
-        named = None if schema == default else schema
-        differences = await connection.run_sync(
-            health.compared, dialect, migrate.metadata(named), named, there
+    Reading a file that is not a database fails here, and would in every check.
+    """
+    examination.round_trip_s = float("inf")
+    connection = examination.connection
+    async with _READ_ONLY[examination.dialect.name](connection, LIMIT_S):
+        for _ in range(_ROUND_TRIPS):
+            sent_at, began = datetime.now(UTC), time.perf_counter()
+            server_time = (await connection.execute(select(examination.dialect.now()))).scalar_one()
+            took_s = time.perf_counter() - began
+            if took_s < examination.round_trip_s:
+                examination.round_trip_s = took_s
+                # The best estimate is that the database read its clock halfway.
+                examination.clock_ahead_s = (server_time - sent_at).total_seconds() - took_s / 2
+        names = await connection.run_sync(
+            lambda sync: inspect(sync).get_table_names(schema=examination.schema)
         )
-        return health.tables(differences, found)
-
-    async def indexes(connection: AsyncConnection) -> Told | None:
-        return differences and health.indexes(differences, found, connection, metadata)
-
-    metadata = migrate.metadata(schema)
-    subject = Subject(
-        [table for table in metadata.sorted_tables if table.name in there],
-        VERSION_TABLE,
-        schema,
-        options,
-    )
-    looks: dict[str, Callable[[AsyncConnection], Awaitable[Told | None]]] = {
-        "revision": revision,
-        "tables": tables,
-        "indexes": indexes,
-    }
-    for name, (needed, check) in health.about_rows(dialect, running_for_s).items():
-        if needed <= there:
-            looks[name] = partial(_look, check, subject)
-    for name, check in dialect.checks.items():
-        looks[name] = partial(_look, check, subject)
-    for name, look in looks.items():
-        told = await _told(connection, dialect, look)
-        if told is not None:
-            yield Finding(name, *told)
+    examination.tables = [t.name for t in Base.metadata.sorted_tables if t.name in names]
 
 
-async def _look(check: Check, subject: Subject, connection: AsyncConnection) -> Told | None:
-    return await check(connection, subject)
-
-
-async def _told(
-    connection: AsyncConnection,
-    dialect: StoreDialect,
-    look: Callable[[AsyncConnection], Awaitable[Told | None]],
-) -> Told | None:
-    """Look at one thing. Where the database refuses, that is told; where it is gone, raised."""
+async def _run_check(check: Check, examination: Examination) -> Finding | None:
+    """Run one check. A failing query becomes a warning; a lost connection is raised."""
     try:
-        async with dialect.read_only(connection, LIMIT_S):
-            return await look(connection)
+        async with _READ_ONLY[examination.dialect.name](examination.connection, LIMIT_S):
+            return await check(examination)
     except TimeoutError:
-        return warning(
-            f"not told: it takes over {LIMIT_S:g} seconds", "Look again when there is less to do."
-        )
+        advice = "Run doctor again when the database is less busy."
+        return warning(f"not checked: took longer than {LIMIT_S:g} s", advice)
     except WorkflowStoreError:
         raise
     except Exception as error:
-        fault, code, advice = dialect.classify_error(error)
-        if fault in {ErrorKind.TRANSIENT, ErrorKind.UNAVAILABLE}:
+        kind, code, advice = examination.dialect.classify_error(error)
+        if kind in {ErrorKind.TRANSIENT, ErrorKind.UNAVAILABLE}:
             raise
-        return warning(f"not told: the database did not answer ({code})", advice)
+        return warning(f"not checked: the database rejected the query ({code})", advice)
 
 
-async def _timed(connection: AsyncConnection, dialect: StoreDialect) -> tuple[float, float]:
-    """Give the time of the quickest round trip, and by how much the database's clock is ahead."""
-    quickest_s, ahead_s = float("inf"), 0.0
-    async with dialect.read_only(connection, LIMIT_S):
-        for _ in range(_ROUND_TRIPS):
-            sent_at, began = datetime.now(UTC), time.perf_counter()
-            theirs = (await connection.execute(select(dialect.now()))).scalar_one()
-            took_s = time.perf_counter() - began
-            if took_s < quickest_s:
-                # It read its clock halfway, as far as can be told from here.
-                quickest_s, ahead_s = took_s, (theirs - sent_at).total_seconds() - took_s / 2
-    return quickest_s, ahead_s
-
-
-def _reachable(connection: AsyncConnection, dialect: StoreDialect, round_trip_s: float) -> Told:
-    version = ".".join(map(str, connection.dialect.server_version_info or ()))
-    found = f"{dialect.name} {version}, a round trip takes {round_trip_s * 1000:.3g} ms"
+async def reachable(examination: Examination) -> Finding:
+    version = ".".join(map(str, examination.connection.dialect.server_version_info or ()))
+    round_trip_s = examination.round_trip_s
+    answer = f"{examination.dialect.name} {version}, a round trip takes {round_trip_s * 1e3:.3g} ms"
     if round_trip_s > SLOW_ROUND_TRIP_S:
         return warning(
-            found,
-            "Each write waits for one or more: run nearer to the database, or look at its load.",
+            answer,
+            "Every write waits for at least one: run closer to the database, or check its load.",
         )
-    return good(found)
+    return good(answer)
 
 
-def _clock(round_trip_s: float, ahead_s: float) -> Told:
-    apart_s = max(0.0, abs(ahead_s) - round_trip_s / 2)
-    side = "ahead of" if ahead_s > 0 else "behind"
-    some, far = CLOCKS_APART_S
-    if apart_s <= some:
+async def clock(examination: Examination) -> Finding:
+    ahead_s = examination.clock_ahead_s
+    apart_s = max(0.0, abs(ahead_s) - examination.round_trip_s / 2)
+    warning_s, bad_s = CLOCKS_APART_S
+    if apart_s <= warning_s:
         return good(f"within {max(0.001, abs(ahead_s)):.3f} s of this machine's")
-    return (bad if apart_s > far else warning)(
-        f"the database's clock is {abs(ahead_s):,.1f} s {side} this machine's",
-        "Let both machines keep time by NTP: leases go by the database's clock, and the times "
-        "of runs and steps by this machine's.",
+    direction = "ahead of" if ahead_s > 0 else "behind"
+    return (bad if apart_s > bad_s else warning)(
+        f"the database's clock is {abs(ahead_s):,.1f} s {direction} this machine's",
+        "Synchronize both machines by NTP: leases go by the database's clock, and the times of "
+        "runs and steps by this machine's.",
     )
+
+
+_COMMON_CHECKS: tuple[Check, ...] = (
+    reachable,
+    clock,
+    schema.revision,
+    schema.tables,
+    schema.indexes,  # uses the comparison that `tables` makes
+    data.oldest_run,
+    data.orphans,
+    data.abandoned_claims,
+    data.running_steps,
+)
+_CHECKS: dict[str, tuple[Check, ...]] = {
+    SQLITE.name: (
+        *_COMMON_CHECKS,
+        sqlite.version,
+        sqlite.writable,
+        sqlite.file_system,
+        sqlite.journal_mode,
+        sqlite.synchronous,
+        sqlite.foreign_keys,
+        sqlite.integrity,
+        sqlite.sizes,
+        sqlite.bloat,
+        sqlite.wal_size,
+    ),
+    POSTGRESQL.name: (
+        *_COMMON_CHECKS,
+        postgresql.version,
+        postgresql.primary,
+        postgresql.durability,
+        postgresql.pooler,
+        postgresql.connections,
+        postgresql_tables.rights,
+        postgresql_tables.invalid_indexes,
+        postgresql_tables.compression,
+        postgresql_tables.sizes,
+        postgresql_tables.bloat,
+        postgresql.old_transactions,
+        postgresql.wraparound,
+    ),
+}
+_READ_ONLY = {SQLITE.name: sqlite.read_only, POSTGRESQL.name: postgresql.read_only}

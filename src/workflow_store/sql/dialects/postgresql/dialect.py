@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence, Set
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,6 @@ from sqlalchemy import (
     URL,
     Column,
     ColumnElement,
-    Connection,
     FromClause,
     Table,
     Text,
@@ -29,14 +28,11 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from ....errors import StoreUnavailableError
 from ..base import DriverCall, MigrationRunner, StoreDialect
 from ..errors import ErrorInfo, ErrorKind
-from ..health import Check
 from ..options import EngineOptions
 from ..types import JsonText, UtcDateTime
 from .errors import classify_error
-from .health import CHECKS
 from .hosts import Host, connect_to_first_available, hosts_of, with_explicit_ports
 from .migration_lock import migration_lock
 from .timeouts import GRACE_S, bounded_transaction, watchdog
@@ -248,34 +244,6 @@ class _Postgresql(StoreDialect):
         self, connection: AsyncConnection, schema: str | None, timeout_s: float
     ) -> contextlib.AbstractAsyncContextManager[MigrationRunner]:
         return migration_lock(connection, schema, timeout_s)
-
-    def partitioned(self, connection: Connection, schema: str | None) -> Set[str]:
-        names = text(
-            "SELECT relname FROM pg_catalog.pg_class JOIN pg_catalog.pg_namespace n "
-            "ON n.oid = relnamespace WHERE relkind = 'p' "
-            "AND nspname = coalesce(CAST(:schema AS text), current_schema())"
-        )
-        return set(connection.scalars(names, {"schema": schema}))
-
-    @property
-    def checks(self) -> Mapping[str, Check]:
-        return CHECKS
-
-    @contextlib.asynccontextmanager
-    async def read_only(self, connection: AsyncConnection, limit_s: float) -> AsyncIterator[None]:
-        await connection.execution_options(postgresql_readonly=True)
-        try:
-            async with self.transaction(connection, {"statement_timeout_s": limit_s}, writes=False):
-                yield
-        except exc.DBAPIError as error:
-            if self.classify_error(error).name == "SQLSTATE 57014":  # query_canceled
-                raise TimeoutError from error
-            raise
-        except TimeoutError as error:
-            raise StoreUnavailableError(
-                f"The server did not answer for {limit_s:g} seconds: check its load and the "
-                "network."
-            ) from error
 
 
 POSTGRESQL: StoreDialect = _Postgresql()

@@ -32,7 +32,7 @@ async def migration_lock(
     """Do what `StoreDialect.migration_lock` says."""
     # A caller's engine may commit each statement by itself.
     await connection.execution_options(isolation_level="READ COMMITTED")
-    if await detect_pooler(connection) is PoolerMode.TRANSACTION_POOLER:
+    if await detect_pooler(connection) is PoolerMode.TRANSACTION:
         raise StoreUnavailableError(
             "The connection goes through a pooler in transaction mode, which does not keep "
             "the lock that a migration needs. Nothing was changed; migrate with the host "

@@ -1,4 +1,4 @@
-"""What lies between a client and its PostgreSQL server."""
+"""Detection of a connection pooler in front of a PostgreSQL server."""
 
 from __future__ import annotations
 
@@ -14,35 +14,38 @@ _ROUNDS = 5
 
 
 class PoolerMode(enum.Enum):
-    """What lies between, by what becomes of a session."""
+    """For how long a pooler assigns a server connection to a client.
 
-    NOTHING = "nothing that gives sessions numbers of its own"
-    SESSION_POOLER = "a pooler that keeps a session for as long as the client's connection"
-    TRANSACTION_POOLER = "a pooler that lends a session for one transaction"
+    https://www.pgbouncer.org/features.html
+    """
+
+    NONE = "no pooler"
+    SESSION = "as long as the client is connected"
+    TRANSACTION = "one transaction"
 
 
 async def detect_pooler(connection: AsyncConnection) -> PoolerMode:
-    """Find out. A transaction of the connection's is rolled back.
+    """Return the mode of the pooler, if any.
 
-    It takes one more connection where there is a pooler.
+    Rolls back the connection's transaction, and behind a pooler opens a second connection.
     """
     raw = await connection.get_raw_connection()
     driver: Any = raw.driver_connection
-    if driver.get_server_pid() == await _backend(connection):
-        return PoolerMode.NOTHING
-    # A pooler gives a number of its own. One in transaction mode lends the server's connection
-    # to another client as soon as a transaction has ended, or takes another one for the next.
-    ours, others = set(), set()
+    if driver.get_server_pid() == await _backend_pid(connection):
+        return PoolerMode.NONE
+    # A pooler reports process ids of its own. In transaction mode, two clients share a server
+    # process, or one client's transactions run in several.
+    pids, other_pids = set(), set()
     async with connection.engine.connect() as other:
         for _ in range(_ROUNDS):
-            ours.add(await _backend(connection))
-            others.add(await _backend(other))
-    keeps_them = len(ours) == len(others) == 1 and not ours & others
-    return PoolerMode.SESSION_POOLER if keeps_them else PoolerMode.TRANSACTION_POOLER
+            pids.add(await _backend_pid(connection))
+            other_pids.add(await _backend_pid(other))
+    is_kept = len(pids) == len(other_pids) == 1 and not pids & other_pids
+    return PoolerMode.SESSION if is_kept else PoolerMode.TRANSACTION
 
 
-async def _backend(connection: AsyncConnection) -> Any:
-    """Tell which process of the server serves the next transaction."""
+async def _backend_pid(connection: AsyncConnection) -> Any:
+    """Return the id of the server process that serves a transaction."""
     await connection.rollback()
     try:
         return await connection.scalar(text("SELECT pg_backend_pid()"))

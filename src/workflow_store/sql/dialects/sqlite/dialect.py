@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence, Set
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -16,7 +16,6 @@ from sqlalchemy import (
     URL,
     Column,
     ColumnElement,
-    Connection,
     Table,
     Text,
     event,
@@ -31,11 +30,9 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool
 from ....errors import WorkflowStoreError
 from ..base import DriverCall, MigrationRunner, StoreDialect
 from ..errors import ErrorInfo
-from ..health import Check
 from ..options import EngineOptions
 from ..types import UtcDateTime
 from .errors import classify_error
-from .health import CHECKS, read_only
 
 if TYPE_CHECKING:
     import aiosqlite
@@ -273,18 +270,6 @@ class _Sqlite(StoreDialect):
         finally:
             await connection.rollback()
             await connection.exec_driver_sql(f"PRAGMA busy_timeout={waits_ms}")
-
-    def partitioned(self, connection: Connection, schema: str | None) -> Set[str]:
-        return set()
-
-    @property
-    def checks(self) -> Mapping[str, Check]:
-        return CHECKS
-
-    def read_only(
-        self, connection: AsyncConnection, limit_s: float
-    ) -> contextlib.AbstractAsyncContextManager[None]:
-        return read_only(connection, limit_s)
 
 
 async def _connect(*arguments: Any, **keywords: Any) -> aiosqlite.Connection:

@@ -1,0 +1,169 @@
+"""Checks of the rows: oldest run, orphans, abandoned claims and running steps."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Float,
+    case,
+    delete,
+    exists,
+    func,
+    literal,
+    literal_column,
+    select,
+    union_all,
+)
+
+from ...formatting import coarse_duration, duration
+from ...state import TaskStatus
+from ..models import ClaimRow, RunRow, StepRow
+from .findings import Examination, Finding, as_sql, bad, good, warning
+
+__all__ = ["abandoned_claims", "oldest_run", "orphans", "running_steps"]
+
+COUNTED = 1_000_000
+"""The most rows that are counted; a larger number is reported as "over" this one."""
+
+FEW = 10_000
+"""The same for rows that a healthy database does not have."""
+
+OLD_S = 365 * 86_400.0
+
+
+async def oldest_run(examination: Examination) -> Finding | None:
+    if "runs" not in examination.tables:
+        return None
+    count = await _count(examination, RunRow.run_task_id, limit=COUNTED)
+    oldest = await examination.connection.scalar(
+        select(RunRow.created_at).order_by(RunRow.created_at).limit(1)
+    )
+    if oldest is None:
+        return good("no runs")
+    age_s = max(0.0, (await _now(examination) - oldest).total_seconds())
+    age = f"{_counted(count, 'run', COUNTED)}, the oldest created {coarse_duration(age_s)} ago"
+    if age_s > OLD_S:
+        return warning(
+            age,
+            "If old runs are not needed, run: workflow-store runs purge --created-before "
+            f"{OLD_S / 86_400:.0f}d",
+        )
+    return good(age)
+
+
+async def orphans(examination: Examination) -> Finding | None:
+    if not {"runs", "steps"} <= set(examination.tables):
+        return None
+    checked, orphaned, deletions = [], [], []
+    for row in (StepRow, ClaimRow):
+        name = row.__tablename__
+        if name not in examination.tables:
+            continue
+        count, scope = await _count_without_run(examination, row.run_task_id)
+        checked.append(f"{scope} {name}")
+        if count:
+            orphaned.append(f"{count:,} {name}")
+            deletion = delete(row).where(row.run_task_id.not_in(select(RunRow.run_task_id)))
+            deletions.append(as_sql(examination, deletion))
+    if not orphaned:
+        return good(f"none among {' and '.join(checked)}")
+    return bad(
+        f"{' and '.join(orphaned)} without a run, among {' and '.join(checked)}; they reappear "
+        "if a run is created under the same id",
+        f"Back up the database, then run: {' '.join(deletions)}",
+    )
+
+
+async def _count_without_run(examination: Examination, column: Any) -> tuple[int, str]:
+    """Return how many rows have no run, and among how many."""
+    count = await _count(examination, column, limit=COUNTED)
+    scope = f"all {count:,}"
+    rows: Any = select(column)
+    if count > COUNTED:
+        # Both ends of the index on the run's id: a random sample if ids are random.
+        ends = [
+            select(column).order_by(order).limit(COUNTED // 2).subquery()
+            for order in (column, column.desc())
+        ]
+        rows = union_all(*(select(end.c.run_task_id) for end in ends))
+        scope = f"{COUNTED:,} of over {COUNTED:,}"
+    sample = rows.subquery()
+    without_run = ~exists().where(RunRow.run_task_id == sample.c.run_task_id)
+    query = select(func.count()).select_from(sample).where(without_run)
+    return (await examination.connection.execute(query)).scalar_one(), scope
+
+
+async def abandoned_claims(examination: Examination) -> Finding | None:
+    if "claims" not in examination.tables:
+        return None
+    now = await _now(examination)
+    expired = ClaimRow.expires_at <= now
+    count = await _count(examination, ClaimRow.expires_at, expired, limit=FEW)
+    if not count:
+        return good("no lease expired without a release")
+    first = select(ClaimRow.expires_at).where(expired).order_by(ClaimRow.expires_at).limit(1)
+    first_expiry = (await examination.connection.execute(first)).scalar_one()
+    age = coarse_duration((now - first_expiry).total_seconds())
+    return warning(
+        f"{_counted(count, 'lease', FEW)} expired and nobody took over, the first {age} ago",
+        "The processes that held them died or hang: call claim_abandoned_runs in another one, "
+        "and resume the runs that it returns.",
+    )
+
+
+async def running_steps(examination: Examination) -> Finding | None:
+    if not {"steps", "claims"} <= set(examination.tables):
+        return None
+    now, limit_s = examination.dialect.now, examination.running_for_s
+    claimed = exists().where(
+        ClaimRow.run_task_id == StepRow.run_task_id,
+        ClaimRow.expires_at > select(now()).scalar_subquery(),
+    )
+    # Literals: with parameters, neither database uses the partial index.
+    # https://www.sqlite.org/partialindex.html
+    # https://www.postgresql.org/docs/current/indexes-partial.html
+    steps = (
+        select(case((claimed, 0), else_=1).label("unclaimed"))
+        .where(
+            StepRow.status == literal_column(f"'{TaskStatus.RUNNING.value}'"),
+            StepRow.status != literal_column(f"'{TaskStatus.COMPLETED.value}'"),
+            StepRow.started_at <= select(now(plus_s=literal(-limit_s, Float))).scalar_subquery(),
+        )
+        .limit(FEW + 1)
+        .subquery()
+    )
+    query = select(func.count(), func.coalesce(func.sum(steps.c.unclaimed), 0)).select_from(steps)
+    count, unclaimed = (await examination.connection.execute(query)).one()
+    running = f"in running for over {duration(limit_s, brief=True)}"
+    if not count:
+        return good(f"none {running}")
+    if not unclaimed:
+        return good(f"{_counted(count, 'step', FEW)} {running}, in claimed runs")
+    return warning(
+        f"{_counted(count, 'step', FEW)} {running}, {_counted(unclaimed, '', FEW)} in unclaimed "
+        "runs",
+        "Their processes may have died: list the runs with workflow-store runs list "
+        "--step-status running, and resume them.",
+    )
+
+
+async def _now(examination: Examination) -> datetime:
+    """Return the time of the database's clock."""
+    return (await examination.connection.execute(select(examination.dialect.now()))).scalar_one()
+
+
+async def _count(
+    examination: Examination, column: Any, *conditions: ColumnElement[bool], limit: int
+) -> int:
+    """Count rows along the index of a column, up to one more than a limit."""
+    rows = select(column).where(*conditions).order_by(column).limit(limit + 1).subquery()
+    query = select(func.count()).select_from(rows)
+    return (await examination.connection.execute(query)).scalar_one()
+
+
+def _counted(count: int, noun: str, limit: int) -> str:
+    number = f"{count:,}" if count <= limit else f"over {limit:,}"
+    return f"{number} {noun}{'' if count == 1 else 's'}" if noun else number
