@@ -16,11 +16,11 @@ from .dialects import Identifier, JsonText, Sequence, UtcDateTime
 
 __all__ = ["REVISION", "VERSION_TABLE", "Base", "ClaimRow", "RunRow", "StepRow"]
 
-REVISION = "0004"
-"""The revision of the database that these models need: the newest in `migrations/`."""
+REVISION = "ws_0001"
+"""The database revision that these models need: the newest one in `migrations/`."""
 
 VERSION_TABLE = "workflow_store_alembic_version"
-"""Where the revision is kept. Alembic's own default name is left to the host application."""
+"""The table that records the revision. Alembic's default name is left to the host application."""
 
 
 class Base(DeclarativeBase):

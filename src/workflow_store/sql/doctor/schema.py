@@ -32,6 +32,7 @@ from sqlalchemy.schema import CreateIndex, DropIndex
 
 from ...state import TaskStatus
 from ..dialects import Check, StoreDialect, Subject, Told, bad, duration, good, warning
+from ..migrate.revisions import is_newer
 from ..models import REVISION, ClaimRow, RunRow, StepRow
 
 __all__ = ["SchemaDifferences", "about_rows", "compared", "indexes", "revision", "tables"]
@@ -146,7 +147,7 @@ def revision(found: str | None) -> Told:
         return good(f"{found}, the newest")
     if found is None:
         return bad("none: there are no tables of a workflow store", _MIGRATE)
-    if found > REVISION:
+    if is_newer(found):
         return bad(f"{found!r}, newer than this version of workflow-store", _INSTALL)
     return bad(f"{found!r}, older than {REVISION}, which this version needs", _MIGRATE)
 
@@ -203,7 +204,7 @@ def _beside_writers(index: Index) -> Index:
 def _mending(found: str | None, at_head: str) -> str:
     if found == REVISION:
         return at_head
-    return _INSTALL if found is not None and found > REVISION else _MIGRATE
+    return _INSTALL if found is not None and is_newer(found) else _MIGRATE
 
 
 # -- the rows --------------------------------------------------------------------------

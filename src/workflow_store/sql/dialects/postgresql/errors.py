@@ -8,11 +8,13 @@ __all__ = ["classify_error"]
 
 
 def classify_error(error: BaseException) -> ErrorInfo:
-    """Tell what an error means, by its code and never by its text."""
+    """Classify an error by its code, never by its text."""
     for cause in cause_chain(error):
         code = getattr(cause, "sqlstate", None)
         if isinstance(code, str):
             kind, advice = _SQLSTATES.get(code) or _SQLSTATES.get(code[:2]) or (ErrorKind.OTHER, "")
+            if code == "42501":  # its message names an object, and no value
+                advice = advice.format(_primary_message(cause))
             return ErrorInfo(kind, f"SQLSTATE {code}", advice)
         if type(cause).__name__ == "ClientConfigurationError":
             return ErrorInfo(
@@ -27,6 +29,15 @@ def classify_error(error: BaseException) -> ErrorInfo:
                 "While a standby takes over, call again later; else check the URL's hosts.",
             )
     return classify_by_type(error)
+
+
+def _primary_message(error: BaseException) -> str:
+    """Return the primary message of an error, which asyncpg keeps as an attribute.
+
+    https://www.postgresql.org/docs/current/protocol-error-fields.html
+    """
+    messages = (getattr(cause, "message", "") for cause in cause_chain(error))
+    return next(filter(None, messages), "insufficient privilege")
 
 
 # https://www.postgresql.org/docs/current/errcodes-appendix.html, by code or by class
@@ -46,7 +57,7 @@ _SQLSTATES = {
     "3F000": (ErrorKind.SCHEMA, NOT_OUR_TABLES),  # invalid_schema_name
     "40001": (ErrorKind.TRANSIENT, AGAIN),  # serialization_failure
     "40P01": (ErrorKind.TRANSIENT, AGAIN),  # deadlock_detected
-    "42501": (ErrorKind.OTHER, "The database's user lacks a right: grant it, or use another user."),
+    "42501": (ErrorKind.OTHER, "The user lacks a right ({}): grant it, or use another user."),
     "42703": (ErrorKind.SCHEMA, NOT_OUR_TABLES),  # undefined_column
     "42P01": (ErrorKind.SCHEMA, NOT_OUR_TABLES),  # undefined_table
     "42P05": (
