@@ -27,6 +27,7 @@ from support.doctor import (
     some_runs,
     the,
 )
+from support.next_version import FIRST
 from support.waiting import threads_ended, until
 from workflow_store import StoreUnavailableError, open_store
 from workflow_store.sql import doctor, migrate
@@ -153,16 +154,17 @@ async def test_the_url_and_the_schema_are_those_of_the_environment_by_default(
 
 
 async def test_a_file_that_is_not_there_is_not_made(sqlite_url: str) -> None:
-    with pytest.raises(StoreUnavailableError, match="is not there"):
+    with pytest.raises(StoreUnavailableError, match="does not exist"):
         await found_in(sqlite_url)
     file = file_of(sqlite_url)
     assert file is not None
     assert list(file.parent.iterdir()) == []
 
 
+@pytest.mark.usefixtures("next_version")
 async def test_a_file_stays_as_it_is(sqlite_url: str) -> None:
     """To the byte, an old one whose journal mode no store has changed yet included."""
-    await migrate.upgrade(sqlite_url, "0002")
+    await migrate.upgrade(sqlite_url, FIRST)
     file = file_of(sqlite_url)
     assert file is not None
     before = file.read_bytes()

@@ -19,6 +19,7 @@ from support.doctor import (
     some_runs,
     the,
 )
+from support.next_version import FIRST
 from workflow_store import TaskStatus, open_store
 from workflow_store.sql import migrate
 from workflow_store.sql.doctor import Verdict
@@ -42,13 +43,16 @@ async def test_an_empty_database_is_to_be_migrated(empty_url: str) -> None:
     assert found["reachable"].verdict is GOOD
 
 
+@pytest.mark.usefixtures("next_version")
 async def test_an_older_database_is_to_be_migrated(url: str) -> None:
-    await migrate.downgrade(url, "0002")
+    await migrate.downgrade(url, FIRST)
+    await execute(url, "DROP TABLE claims")  # as if a newer revision had added these
+    await execute(url, "DROP INDEX ix_steps_wait_task_id")
     found = await found_in(url)
     for check in ("revision", "tables", "indexes"):
         assert found[check].verdict is BAD
         assert found[check].advice == "Run: workflow-store migrate"
-    assert "0002" in found["revision"].found
+    assert FIRST in found["revision"].found
     assert "table claims" in found["tables"].found
     assert found["orphans"].found == "none among all 0 steps"
     assert "abandoned_claims" not in found
