@@ -265,7 +265,7 @@ async def _process_lock(timeout_s: float) -> AsyncIterator[None]:
         if time.monotonic() > deadline:
             raise StoreUnavailableError(
                 "Another migration in this process has been running for over "
-                f"{timeout_s:g} seconds. Nothing was changed; try again when it has ended."
+                f"{timeout_s:g} seconds. Nothing was changed: try again when it has ended."
             )
         await asyncio.sleep(0.01)
     try:

@@ -241,11 +241,11 @@ class _Sqlite(StoreDialect):
         self, connection: AsyncConnection, schema: str | None, timeout_s: float
     ) -> AsyncIterator[MigrationRunner]:
         waits_ms = (await connection.exec_driver_sql("PRAGMA busy_timeout")).scalar_one()
-        # Short, and again and again, so that a cancelled migration ends soon.
+        # Short waits in a loop, so that a cancelled migration ends soon.
         await connection.exec_driver_sql("PRAGMA busy_timeout=50")
         deadline = time.monotonic() + timeout_s
         try:
-            # A caller's engine may have begun on its own, as a read.
+            # A caller's engine may have begun a transaction, which does not lock the file.
             if await _in_transaction(connection):
                 await connection.exec_driver_sql("ROLLBACK")
             while True:
