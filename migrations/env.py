@@ -1,7 +1,7 @@
-"""How Alembic runs the revisions: where, in which schema, and under which lock.
+"""Run the revisions: on which database, in which schema, and under which lock.
 
-`-x url=…` names the database, else WORKFLOW_STORE_URL does; `-x schema=…` the PostgreSQL
-schema, else WORKFLOW_STORE_SCHEMA.
+The database is that of `-x url=…` or WORKFLOW_STORE_URL, the PostgreSQL schema that of
+`-x schema=…` or WORKFLOW_STORE_SCHEMA.
 """
 
 import asyncio
@@ -34,32 +34,32 @@ if config.config_file_name is not None:
 
 
 def include_name(name, type_, parent_names):
-    """Look at nothing but our own tables: the database may be a host application's."""
+    """Compare only our own tables, since the database may be a host application's."""
     if type_ == "schema":
         return name == schema
     return type_ != "table" or parent_names["schema_qualified_table_name"] in metadata.tables
 
 
-def configure(**where):
+def configure(**options):
     context.configure(
-        **where,
+        **options,
         target_metadata=metadata,
         version_table=VERSION_TABLE,
         version_table_schema=schema,
         include_schemas=schema is not None,
         include_name=include_name,
-        transactional_ddl=True,  # SQLite can, although Alembic does not assume so
-        transaction_per_migration=True,  # so that a revision may also run outside of one
+        transactional_ddl=True,  # on SQLite too, contrary to Alembic's default
+        transaction_per_migration=True,  # a revision may leave it, to build indexes concurrently
     )
 
 
 def run_online(connection: Connection) -> None:
-    if schema is not None and writes() and not inspect(connection).has_schema(schema):
+    if schema is not None and is_migration() and not inspect(connection).has_schema(schema):
         destination = context.get_revision_argument()
         if destination is None:
-            return  # base: there is nothing to take down
+            return  # base: there is nothing to downgrade
         if not str(destination).startswith("+"):
-            context.script.get_revisions(destination)  # one that is not there changes nothing
+            context.script.get_revisions(destination)  # fail before the schema is created
         connection.execute(CreateSchema(schema))
     if not dialect.migrates_in_one_transaction:
         connection.commit()
@@ -68,8 +68,8 @@ def run_online(connection: Connection) -> None:
         context.run_migrations()
 
 
-def writes() -> bool:
-    """Tell an upgrade or a downgrade from a command that only reads, such as `current`."""
+def is_migration() -> bool:
+    """Return whether the command is an upgrade or a downgrade; others, as `current`, only read."""
     try:
         context.get_revision_argument()
     except KeyError:
@@ -78,16 +78,16 @@ def writes() -> bool:
 
 
 def run_offline() -> None:
-    # "named", since the default of PostgreSQL's dialect doubles every % in a name.
+    # "named", because the default of PostgreSQL's dialect doubles every % in a name.
     configure(dialect_name=dialect.name, literal_binds=True, dialect_opts={"paramstyle": "named"})
     with context.begin_transaction():
         if schema is not None:
-            context.execute(create_schema_where_it_is_missing())
+            context.execute(create_schema_if_missing())
         context.run_migrations()
 
 
-def create_schema_where_it_is_missing():
-    # IF NOT EXISTS would ask for the right to create even where it is there.
+def create_schema_if_missing():
+    # CREATE SCHEMA IF NOT EXISTS needs the right to create even if the schema exists.
     create = CreateSchema(schema).compile(dialect=context.get_context().dialect)
     block = (
         f"BEGIN IF NOT EXISTS (SELECT FROM pg_namespace WHERE nspname = {quoted(schema)}) "
@@ -106,7 +106,7 @@ async def run_on_own_connection() -> None:
         async with migrate.migrating(url.url, schema) as run:
             await run(run_online)
     except WorkflowStoreError as error:
-        if isinstance(error.__cause__, CommandError):  # Alembic's own word to its user
+        if isinstance(error.__cause__, CommandError):  # Alembic's message for its user
             raise error.__cause__ from None
         raise CommandError(str(error)) from error
 

@@ -2,7 +2,7 @@
 
 The code of the previous revision must keep working on the new schema, since old and new
 processes run side by side during a deploy: add, fill, and drop only a revision later.
-Once landed, a revision never changes. Its upgrade and its downgrade work on SQLite and on
+Once released, a revision never changes. Its upgrade and its downgrade work on SQLite and on
 PostgreSQL with rows in the tables. It imports nothing of the package.
 
 Revision ID: ${up_revision}

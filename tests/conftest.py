@@ -16,6 +16,7 @@ import pytest
 
 from support.databases import Target, checked_out, drop_database, new_database, on_server
 from support.engines import engine_of_a_host
+from support.next_version import make_next_version, use_next_version
 from support.otel import Listener, listening
 from support.processes import Start, programs
 from workflow_store import InMemoryWorkflowStore, SqlWorkflowStore, WorkflowStore, open_store
@@ -169,6 +170,18 @@ async def server_url(empty_postgres_url: str) -> str:
     """A PostgreSQL database of this test's own, with our tables."""
     await migrate.upgrade(empty_postgres_url)
     return empty_postgres_url
+
+
+@pytest.fixture(scope="session")
+def next_checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkout of a next version, which has a second revision."""
+    return make_next_version(tmp_path_factory.mktemp("next") / "checkout")
+
+
+@pytest.fixture
+def next_version(monkeypatch: pytest.MonkeyPatch, next_checkout: Path) -> None:
+    """This version with the revisions of the next one."""
+    use_next_version(monkeypatch, next_checkout)
 
 
 @pytest.fixture(params=BACKENDS)

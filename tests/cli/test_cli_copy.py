@@ -15,6 +15,7 @@ import pytest
 
 from support.commands import MODULE, Ended, command, misused, refused
 from support.failures import path_of
+from support.next_version import FIRST
 from support.processes import check_file, count, orphans, query
 from support.samples import (
     DAY,
@@ -172,18 +173,19 @@ def test_runs_that_stand_in_the_way_are_named_and_end_it_with_1(
     assert found["runs"] == {"same": 4, "new": 1, "changed": 0, "newer": 0, "extra": 12}
 
 
+@pytest.mark.usefixtures("next_version")
 def test_a_file_is_made_and_brought_up_to_date_only_as_what_is_copied_to(
     sqlite_url: str, other_url: str, tmp_path: Path
 ) -> None:
     """A source that is missing or old is told, and left as it is."""
-    refused(command("copy", sqlite_url, other_url), 3, "store.db is not there")
+    refused(command("copy", sqlite_url, other_url), 3, "store.db does not exist")
     filled(sqlite_url, *several(1))
     for option in ("--verify", "--dry-run"):
-        refused(command("copy", sqlite_url, other_url, option), 3, "other.db is not there")
+        refused(command("copy", sqlite_url, other_url, option), 3, "other.db does not exist")
     assert [path.name for path in tmp_path.iterdir() if "other" in path.name] == []
-    assert command("migrate", "--to", "0002", "--url", other_url).code == 0
-    refused(command("copy", other_url, sqlite_url), 1, "0002", "workflow-store migrate")
-    refused(command("copy", sqlite_url, other_url, "--verify"), 1, "0002")
+    assert command("migrate", "--to", FIRST, "--url", other_url).code == 0
+    refused(command("copy", other_url, sqlite_url), 1, FIRST, "workflow-store migrate")
+    refused(command("copy", sqlite_url, other_url, "--verify"), 1, FIRST)
     assert command("copy", sqlite_url, other_url).code == 0
     assert command("check", "--url", other_url).code == 0
 

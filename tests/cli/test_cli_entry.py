@@ -60,7 +60,7 @@ def test_the_help_of_each_command_has_an_example_that_the_command_takes(name: st
 def test_both_entry_points_are_the_command(sqlite_url: str) -> None:
     """They end with the exit codes of the commands, and a path that is not there is not made."""
     assert process("--version", by=SCRIPT) == (0, f"{version('workflow-store')}\n", "")
-    refused(process("check", by=MODULE, WORKFLOW_STORE_URL=sqlite_url), 3, "is not there")
+    refused(process("check", by=MODULE, WORKFLOW_STORE_URL=sqlite_url), 3, "does not exist")
 
 
 def test_without_the_extra_one_line_says_how_to_get_it() -> None:

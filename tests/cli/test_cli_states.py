@@ -15,6 +15,7 @@ from sqlalchemy import make_url
 from support.commands import PASSWORD, Ended, command, misused, refused
 from support.databases import on_server
 from support.failures import path_of
+from support.next_version import FIRST, NEXT
 from support.samples import DAY, filled, snapshot, step
 from support.schema import contents, set_revision
 from workflow_store.archive import to_line
@@ -42,7 +43,7 @@ SCHEMA: Commands = {
     "check": ["check"],
     "check --json": ["check", "--json"],
     "current": ["current"],
-    "downgrade": ["downgrade", "0001", "--yes"],
+    "downgrade": ["downgrade", FIRST, "--yes"],
 }
 OF_RUNS: Commands = {**READS, **WRITES}
 ALL: Commands = {**OF_RUNS, **SCHEMA, "doctor": ["doctor"], "doctor --json": ["doctor", "--json"]}
@@ -76,7 +77,7 @@ def test_a_database_without_our_tables_is_told_how_to_get_them(empty_url: str, n
     """Nothing is made in it by a command that looks or deletes."""
     if empty_url.startswith("sqlite"):
         path_of(empty_url).touch()
-    refused(on(empty_url, ALL[name]), 1, "has no tables", "workflow-store migrate")
+    refused(on(empty_url, ALL[name]), 1, "has no workflow-store tables", "workflow-store migrate")
     if empty_url.startswith("sqlite"):
         assert path_of(empty_url).read_bytes() == b""
 
@@ -86,7 +87,7 @@ def test_an_empty_database_is_at_no_revision(empty_url: str) -> None:
     if empty_url.startswith("sqlite"):
         path_of(empty_url).touch()
     assert on(empty_url, ["current"]) == (0, "none\n", "")
-    refused(on(empty_url, ["check"]), 1, "has no tables")
+    refused(on(empty_url, ["check"]), 1, "has no workflow-store tables")
     unready = on(empty_url, ["check", "--json"])
     assert (unready.code, unready.out) == (
         1,
@@ -109,7 +110,7 @@ def test_an_empty_database_is_at_no_revision(empty_url: str) -> None:
 def old_url(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The URL of a file at a revision before the newest."""
     url = f"sqlite:///{tmp_path_factory.mktemp('old')}/old.db"
-    asyncio.run(migrate.upgrade(url, "0003"))
+    asyncio.run(migrate.upgrade(url, FIRST))
     return url
 
 
@@ -121,11 +122,12 @@ def newer_url(tmp_path_factory: pytest.TempPathFactory) -> str:
     return url
 
 
+@pytest.mark.usefixtures("next_version")
 @pytest.mark.parametrize("name", OF_RUNS)
 def test_an_old_database_is_told_how_to_go_on(old_url: str, name: str) -> None:
     """It is not migrated by the way."""
-    refused(on(old_url, ALL[name]), 1, "0003", REVISION, "workflow-store migrate")
-    assert asyncio.run(migrate.current(old_url)) == "0003"
+    refused(on(old_url, ALL[name]), 1, FIRST, NEXT, "workflow-store migrate")
+    assert asyncio.run(migrate.current(old_url)) == FIRST
 
 
 @pytest.mark.parametrize("name", [*OF_RUNS, *MAKES])
@@ -136,11 +138,12 @@ def test_a_newer_database_is_left_alone(newer_url: str, name: str) -> None:
     assert asyncio.run(contents(newer_url)) == before
 
 
+@pytest.mark.usefixtures("next_version")
 def test_postgresql_says_the_same_of_its_revision(empty_postgres_url: str) -> None:
     """Nothing is migrated there by the way, not even by an import."""
-    asyncio.run(migrate.upgrade(empty_postgres_url, "0003"))
+    asyncio.run(migrate.upgrade(empty_postgres_url, FIRST))
     for words in (["runs", "list"], ["import"], ["export", "--all"]):
-        refused(on(empty_postgres_url, words), 1, "0003", REVISION, "workflow-store migrate")
+        refused(on(empty_postgres_url, words), 1, FIRST, NEXT, "workflow-store migrate")
     asyncio.run(set_revision(empty_postgres_url, "9999"))
     for words in (["runs", "list"], ["import"], ["migrate"]):
         refused(on(empty_postgres_url, words), 1, "9999", "newer than this version")
@@ -154,7 +157,7 @@ def test_postgresql_says_the_same_of_its_revision(empty_postgres_url: str) -> No
 def test_a_file_that_is_not_there_is_told_and_not_made(tmp_path: Path, name: str) -> None:
     """A typo in a path makes no database."""
     url = f"sqlite:///{tmp_path}/tpyo.db"
-    refused(on(url, ALL[name]), 3, "tpyo.db is not there", "workflow-store migrate")
+    refused(on(url, ALL[name]), 3, "tpyo.db does not exist", "workflow-store migrate")
     assert files(tmp_path) == set()
 
 

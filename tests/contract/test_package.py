@@ -50,7 +50,7 @@ def test_importing_loads_no_driver_no_alembic_and_no_command_line() -> None:
         errors.WorkflowStoreError("message"),
         errors.InvalidStateError("message"),
         errors.RunNotFoundError("run"),
-        errors.SchemaMismatchError("message", found="0001", expected="0002"),
+        errors.SchemaMismatchError("message", found="ws_0001", expected="ws_0002"),
         errors.StoreUnavailableError("message"),
         errors.StoreClosedError("message"),
     ],

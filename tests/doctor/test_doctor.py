@@ -27,6 +27,7 @@ from support.doctor import (
     findings_of,
     statements_of,
 )
+from support.next_version import FIRST
 from support.waiting import threads_ended, until
 from workflow_store import StoreUnavailableError, open_store
 from workflow_store.sql import doctor, migrate
@@ -152,16 +153,17 @@ async def test_the_url_and_the_schema_are_those_of_the_environment_by_default(
 
 
 async def test_a_missing_file_is_not_created(sqlite_url: str) -> None:
-    with pytest.raises(StoreUnavailableError, match="is not there"):
+    with pytest.raises(StoreUnavailableError, match="does not exist"):
         await findings_of(sqlite_url)
     file = file_of(sqlite_url)
     assert file is not None
     assert list(file.parent.iterdir()) == []
 
 
+@pytest.mark.usefixtures("next_version")
 async def test_a_file_stays_the_same_to_the_byte(sqlite_url: str) -> None:
     """Even the journal mode of an older one."""
-    await migrate.upgrade(sqlite_url, "0002")
+    await migrate.upgrade(sqlite_url, FIRST)
     file = file_of(sqlite_url)
     assert file is not None
     before = file.read_bytes()

@@ -19,6 +19,7 @@ from support.doctor import (
     findings_of,
     statements_of,
 )
+from support.next_version import FIRST
 from workflow_store import TaskStatus, open_store
 from workflow_store.sql import migrate
 from workflow_store.sql.doctor import Verdict, data
@@ -41,13 +42,16 @@ async def test_an_empty_database_needs_a_migration(empty_url: str) -> None:
     assert findings["reachable"].verdict is GOOD
 
 
+@pytest.mark.usefixtures("next_version")
 async def test_an_older_database_needs_a_migration(url: str) -> None:
-    await migrate.downgrade(url, "0002")
+    await migrate.downgrade(url, FIRST)
+    await execute(url, "DROP TABLE claims")  # as if a newer revision had added these
+    await execute(url, "DROP INDEX ix_steps_wait_task_id")
     findings = await findings_of(url)
     for check in ("revision", "tables", "indexes"):
         assert findings[check].verdict is BAD
         assert findings[check].advice == "Run: workflow-store migrate"
-    assert "0002" in findings["revision"].found
+    assert FIRST in findings["revision"].found
     assert "table claims" in findings["tables"].found
     assert findings["orphans"].found == "none among all 0 steps"
     assert "abandoned_claims" not in findings

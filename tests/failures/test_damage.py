@@ -25,7 +25,9 @@ async def test_tables_that_are_downgraded_while_the_store_is_open_are_a_schema_m
         await store.upsert_step("r", step())
         await migrate.downgrade(empty_url, "base")
         for call in calls(store).values():
-            error = await fails(call(), SchemaMismatchError, "alembic", "upgrade head")
+            error = await fails(
+                call(), SchemaMismatchError, "alembic", "upgrade workflow_store@head"
+            )
             assert isinstance(error, SchemaMismatchError)
             assert error.found is None
             assert error.expected is not None

@@ -10,6 +10,7 @@ import pytest
 
 from support.databases import on_server
 from support.host_project import BLOCKS, Roles, roles_on
+from support.next_version import FIRST
 from support.schema import opened_and_checked, opened_and_migrated
 from workflow_store import SchemaMismatchError, SqlWorkflowStore, WorkflowStoreError
 from workflow_store.sql import migrate
@@ -49,12 +50,15 @@ async def test_it_opens_and_has_all_rights_that_a_store_needs(roles: Roles) -> N
     assert found["rights"] is Verdict.GOOD
 
 
+@pytest.mark.usefixtures("next_version")
 async def test_it_reaches_the_tables_of_later_revisions(roles: Roles) -> None:
     """The owner's default privileges are for tables that are made later, too."""
-    await migrate.downgrade(roles.owner_url, "0002", schema=roles.schema)
-    with pytest.raises(SchemaMismatchError, match="at revision 0002"):
+    await migrate.downgrade(roles.owner_url, FIRST, schema=roles.schema)
+    with pytest.raises(SchemaMismatchError, match=f"at revision {FIRST}"):
         await opened_and_checked(roles.app_url, schema=roles.schema)
-    with pytest.raises(WorkflowStoreError, match="lacks a right"):
+    with pytest.raises(
+        WorkflowStoreError, match=r"lacks a right \(must be owner of .+\): grant it"
+    ):
         await opened_and_migrated(roles.app_url, schema=roles.schema)
     await migrate.upgrade(roles.owner_url, schema=roles.schema)
     async with SqlWorkflowStore(roles.app_url, schema=roles.schema) as store:
@@ -66,7 +70,19 @@ async def test_it_is_given_the_tables_that_are_there_already(roles: Roles) -> No
     """Where they were made before, one grant does what the default privileges do."""
     app = roles.app
     await on_server(roles.owner_url, f"REVOKE ALL ON ALL TABLES IN SCHEMA workflows FROM {app}")
-    with pytest.raises(WorkflowStoreError, match="lacks a right"):
+    with pytest.raises(
+        WorkflowStoreError, match=r"lacks a right \(permission denied for table workflow"
+    ):
         await opened_and_checked(roles.app_url, schema=roles.schema)
     await on_server(roles.owner_url, BLOCKS["grant.sql"].replace("workflow_app", app))
     await opened_and_checked(roles.app_url, schema=roles.schema)
+
+
+async def test_an_error_names_the_object_of_a_missing_right_and_no_value(roles: Roles) -> None:
+    """As PostgreSQL's own message does."""
+    revoke = f"REVOKE INSERT ON workflows.runs FROM {roles.app}"
+    await on_server(roles.owner_url, revoke)
+    async with SqlWorkflowStore(roles.app_url, schema=roles.schema) as store:
+        with pytest.raises(WorkflowStoreError, match="permission denied for table runs") as caught:
+            await store.create_run(a_run("secret-run", input="secret-input"))
+    assert "secret" not in str(caught.value)

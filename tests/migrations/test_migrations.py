@@ -1,4 +1,4 @@
-"""The migrations: what they make, up and down."""
+"""What the migrations create, on upgrade and downgrade."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ from sqlalchemy import (
 from support import ROOT
 from support.databases import Target
 from support.engines import engine_of_a_host
+from support.next_version import FIRST, NEXT
 from support.schema import (
     ODD_SCHEMA,
     OURS,
@@ -52,6 +53,7 @@ from workflow_store.sql import migrate
 from workflow_store.sql.models import REVISION, VERSION_TABLE, Base
 
 REVISIONS = sorted((ROOT / "migrations" / "versions").glob("*.py"))
+NEXT_REVISIONS = sorted((ROOT / "tests" / "migrations" / "revisions").glob("*.py"))
 
 
 # -- the revisions ---------------------------------------------------------------------
@@ -62,9 +64,9 @@ def script() -> ScriptDirectory:
     return ScriptDirectory.from_config(Config(str(ROOT / "alembic.ini")))
 
 
-@pytest.mark.parametrize("file", REVISIONS, ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", [*REVISIONS, *NEXT_REVISIONS], ids=lambda file: file.stem)
 def test_a_revision_goes_up_and_down_and_needs_nothing_of_the_package(file: Path) -> None:
-    """A revision works for ever, whatever becomes of the package's code, and has a way back."""
+    """A revision works forever, whatever happens to the package's code, and has a downgrade."""
     tree = ast.parse(file.read_text("utf-8"))
     imported: set[str] = set()
     for node in ast.walk(tree):
@@ -82,22 +84,25 @@ def test_a_revision_goes_up_and_down_and_needs_nothing_of_the_package(file: Path
 
 
 def test_the_models_need_the_single_newest_revision(script: ScriptDirectory) -> None:
-    """What a new revision forgets to say in the models, opening a store would."""
+    """A new revision without the models fails here, and not when a store is opened."""
     assert script.get_heads() == [REVISION]
     assert len(list(script.walk_revisions())) == len(REVISIONS)
 
 
-def test_a_newer_revision_has_a_greater_id(script: ScriptDirectory) -> None:
-    """Telling a newer database from an older one compares the ids as text."""
-    ids = [revision.revision for revision in script.walk_revisions()]
-    assert ids == sorted(ids, reverse=True)
+def test_ids_and_label_belong_to_us_alone(script: ScriptDirectory) -> None:
+    """A host application has both beside its own revisions."""
+    revisions = list(script.walk_revisions())
+    assert all(revision.revision.startswith("ws_") for revision in revisions)
+    assert [revision.branch_labels for revision in revisions] == [{"workflow_store"}] * len(
+        revisions
+    )
 
 
 # -- models and migrations -------------------------------------------------------------
 
 
 def differences(connection: Connection, metadata: MetaData, schema: str | None = None) -> list[Any]:
-    """Tell what autogenerate would write to bring a database to these models."""
+    """Return what autogenerate would write to bring a database to these models."""
     context = MigrationContext.configure(
         connection,
         opts={
@@ -167,10 +172,10 @@ async def test_autogenerate_finds_nothing_in_a_schema_of_our_own(empty_postgres_
         assert await connection.run_sync(differences, placed, ODD_SCHEMA) == []
 
 
-async def test_the_migrations_make_the_very_tables_that_the_models_describe(
+async def test_the_migrations_create_exactly_the_tables_of_the_models(
     empty_url: str,
 ) -> None:
-    """What autogenerate does not compare is the same too: collations, names, identities."""
+    """So is all that autogenerate does not compare: collations, names, identities."""
 
     async def made_by(metadata: MetaData) -> dict[str, list[str]]:
         async with engine_of_a_host(empty_url) as engine, engine.begin() as connection:
@@ -200,7 +205,7 @@ async def test_the_migrations_make_the_very_tables_that_the_models_describe(
 async def test_a_database_goes_up_and_down_with_rows_and_up_again(
     target: Target, empty_url: str
 ) -> None:
-    """Each function tells or changes the revision, inside a running loop, and may be repeated."""
+    """Each function works inside a running event loop, and may be repeated."""
     if empty_url.startswith("sqlite"):
         Path(str(make_url(empty_url).database)).touch()  # a file that is missing is an error
     assert await migrate.current(target) is None
@@ -224,28 +229,40 @@ async def test_a_database_goes_up_and_down_with_rows_and_up_again(
             assert await tables(empty_url) == {VERSION_TABLE}
 
 
-async def test_every_revision_goes_down_with_rows_and_up_again(
-    empty_url: str, script: ScriptDirectory
-) -> None:
-    """Each step of the way works by itself and ends at the same tables."""
+@pytest.mark.usefixtures("next_version")
+async def test_every_revision_goes_down_with_rows_and_up_again(empty_url: str) -> None:
+    """Each step works on its own, keeps the rows, and ends at the same tables."""
     await migrate.upgrade(empty_url)
     head = await contents(empty_url)
+    await migrate.downgrade(empty_url, FIRST)
+    first = await contents(empty_url)
+    await migrate.upgrade(empty_url)
     await add_rows(empty_url)
-    ids = [revision.revision for revision in script.walk_revisions()]
-    for older in [*ids[1:], None]:
+    with_rows = await contents(empty_url)
+    for _ in range(2):
+        await migrate.downgrade(empty_url, FIRST)
+        assert await migrate.current(empty_url) == FIRST
+        with pytest.raises(SchemaMismatchError, match="alembic upgrade workflow_store@head"):
+            await migrate.check(empty_url)
+        await migrate.upgrade(empty_url, NEXT)
+        assert await migrate.current(empty_url) == NEXT
+        await migrate.check(empty_url)
+    filled = await contents(empty_url)
+    assert [name for name in filled if filled[name] != with_rows[name]] == [
+        name for name in filled if name.endswith(".runs")
+    ], "the revision fills its column"
+    for older in (FIRST, None):
         await migrate.downgrade(empty_url, older or "base")
         assert await migrate.current(empty_url) == older
-        with pytest.raises(SchemaMismatchError, match="alembic upgrade head"):
-            await migrate.check(empty_url)
-    for newer in reversed(ids):
+    for newer, expected in ((FIRST, first), (NEXT, head)):
         await migrate.upgrade(empty_url, newer)
-        assert await migrate.current(empty_url) == newer
-    assert await contents(empty_url) == head
+        assert await contents(empty_url) == expected
 
 
+@pytest.mark.usefixtures("next_version")
 @pytest.mark.parametrize("schema", [None, ODD_SCHEMA])
 async def test_the_offline_sql_makes_the_same_database(empty_url: str, schema: str | None) -> None:
-    """What a database team applies by hand is what the upgrade does; SQLite has no schemas."""
+    """A database team applies by hand what an upgrade does; SQLite has no schemas."""
     sql = await migrate.offline_sql(empty_url, schema=schema)
     await execute(empty_url, sql)
     await migrate.check(empty_url, schema=schema)
@@ -265,6 +282,7 @@ async def test_offline_sql_that_fails_leaves_no_half(empty_url: str) -> None:
     assert await contents(empty_url) == before
 
 
+@pytest.mark.usefixtures("next_version")
 async def test_a_callers_engine_keeps_its_connection_and_its_settings(empty_url: str) -> None:
     """The engine is neither disposed nor configured, whether the migration works or fails."""
     settings: dict[str, int | str]
@@ -294,7 +312,7 @@ async def test_a_callers_engine_keeps_its_connection_and_its_settings(empty_url:
         await migrate.upgrade(engine)
         assert await as_it_was()
         await migrate.check(engine)
-        assert await migrate.current(engine) == REVISION
+        assert await migrate.current(engine) == NEXT
         async with SqlWorkflowStore(engine) as store:
             assert await store.get_run("r") is None
         await migrate.downgrade(engine, "base")
@@ -309,6 +327,7 @@ async def test_a_callers_engine_keeps_its_connection_and_its_settings(empty_url:
         assert await as_it_was()
 
 
+@pytest.mark.usefixtures("next_version")
 async def test_a_callers_sqlite_engine_that_begins_its_transactions_itself_is_migrated(
     sqlite_url: str,
 ) -> None:

@@ -1,4 +1,4 @@
-"""How migrations keep out of each other's way."""
+"""Migrations that run at the same time, and beside readers and writers."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import pytest
 from sqlalchemy import make_url
 
 from support.databases import Target, drop_database, new_database
+from support.next_version import FIRST, NEXT, use_next_version
 from support.schema import (
     OURS,
     add_rows,
@@ -32,16 +33,17 @@ from workflow_store import SqlWorkflowStore, StoreUnavailableError
 from workflow_store.sql import migrate
 from workflow_store.sql.dialects import options
 from workflow_store.sql.dialects.postgresql import migration_lock
-from workflow_store.sql.models import REVISION
+
+pytestmark = pytest.mark.usefixtures("next_version")  # with builds outside of a transaction
 
 # -- one at a time ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("direction", ["upgrade", "downgrade"])
-async def test_a_migration_gives_up_where_another_one_does_not_end(
+async def test_a_migration_gives_up_if_another_one_does_not_end(
     target: Target, empty_url: str, direction: str
 ) -> None:
-    """After the timeout nothing goes on without the lock."""
+    """After the timeout, nothing continues without the lock."""
     if direction == "downgrade":
         await migrate.upgrade(empty_url)
     revision = {"upgrade": "head", "downgrade": "base"}[direction]
@@ -52,11 +54,11 @@ async def test_a_migration_gives_up_where_another_one_does_not_end(
             await move(target, revision, lock_timeout_s=0.5)
         assert await contents(empty_url) == before
     await move(target, revision, lock_timeout_s=0.5)
-    assert await migrate.current(target) == (REVISION if direction == "upgrade" else None)
+    assert await migrate.current(target) == (NEXT if direction == "upgrade" else None)
 
 
 async def test_a_migration_waits_for_another_one_to_end(target: Target, empty_url: str) -> None:
-    """What waits has done nothing, and goes on by itself."""
+    """It has changed nothing while it waits, and continues automatically."""
     before = await contents(empty_url)
     async with another_migration(empty_url):
         upgrade = asyncio.create_task(migrate.upgrade(target, lock_timeout_s=PATIENCE_S))
@@ -67,10 +69,10 @@ async def test_a_migration_waits_for_another_one_to_end(target: Target, empty_ur
     await migrate.check(target)
 
 
-async def test_a_cancelled_migration_ends_at_once_and_lets_go_of_the_lock(
+async def test_a_cancelled_migration_ends_at_once_and_releases_the_lock(
     target: Target, empty_url: str
 ) -> None:
-    """Who gives up waiting keeps nobody else from migrating, on the same engine too."""
+    """The next migration runs, on the same engine too."""
     async with another_migration(empty_url):
         upgrade = asyncio.create_task(migrate.upgrade(target, lock_timeout_s=10))
         await asyncio.wait({upgrade}, timeout=0.1)
@@ -86,7 +88,7 @@ async def test_a_cancelled_migration_ends_at_once_and_lets_go_of_the_lock(
 async def test_a_migration_that_waits_keeps_no_other_database_waiting(
     empty_url: str, tmp_path: Path
 ) -> None:
-    """One database that stays locked is no reason to fail for another one in the process."""
+    """A locked database does not block the migration of another one in the same process."""
     other = f"sqlite:///{tmp_path}/other.db"
     async with another_migration(empty_url):
         waiting = asyncio.create_task(migrate.upgrade(empty_url, lock_timeout_s=PATIENCE_S))
@@ -98,7 +100,7 @@ async def test_a_migration_that_waits_keeps_no_other_database_waiting(
 
 
 async def test_a_migration_waits_for_a_reader_of_the_file_to_end(sqlite_url: str) -> None:
-    """Without a write-ahead log a commit has to wait for readers, for as long as was said."""
+    """Without a write-ahead log a commit waits for readers, until the timeout."""
     await execute(sqlite_url, "CREATE TABLE accounts (id INTEGER PRIMARY KEY)")
     with closing(sqlite3.connect(make_url(sqlite_url).database or "")) as reader:
         reader.execute("BEGIN")
@@ -118,7 +120,7 @@ async def test_a_migration_gives_up_on_a_table_that_stays_in_use(
     """Behind a migration that waits for a table, every later query would wait too."""
     await migrate.upgrade(empty_postgres_url)
     await add_rows(empty_postgres_url)
-    await migrate.downgrade(empty_postgres_url, "0001")  # the revisions that need no table
+    await migrate.downgrade(empty_postgres_url, FIRST)
     before = await contents(empty_postgres_url)
     reader = await asyncpg.connect(empty_postgres_url)
     try:
@@ -141,9 +143,9 @@ async def test_a_migration_that_waits_for_a_table_lets_others_pass(
     *,
     by_command: bool,
 ) -> None:
-    """They wait behind it for a moment, not for as long as what it waits for."""
+    """They wait behind it only for a moment, while it waits much longer."""
     url = empty_postgres_url
-    await migrate.upgrade(url, "0002")
+    await migrate.upgrade(url, FIRST)
     monkeypatch.setattr(migration_lock, "TABLE_LOCK_S", 0.2)
     monkeypatch.setattr(migration_lock, "PAUSE_S", 0.1)
     writer, other = await asyncpg.connect(url), await asyncpg.connect(url)
@@ -175,27 +177,32 @@ async def test_a_migration_that_waits_for_a_table_lets_others_pass(
     await migrate.check(url)
 
 
-async def test_indexes_are_built_beside_writers_and_a_build_that_was_cut_off_is_repeated(
+async def test_indexes_are_built_beside_writers_and_an_interrupted_build_is_repeated(
     empty_postgres_url: str,
 ) -> None:
-    """What an interrupted build leaves behind is not valid, and is built anew."""
+    """An interrupted build leaves an invalid index, which the next upgrade builds again."""
     url = empty_postgres_url
     await migrate.upgrade(url)
     await add_rows(url)
-    await migrate.downgrade(url, "0003")
+    await migrate.downgrade(url, FIRST)
     invalid = "SELECT count(*) FROM pg_index WHERE NOT indisvalid"
     writer, other = await asyncpg.connect(url), await asyncpg.connect(url)
     try:
         async with writer.transaction():
-            await writer.execute("UPDATE runs SET agent_id = 'b'")  # a build waits for its end
+            # A build on a table waits for the end of the transactions that wrote to it.
+            await writer.execute("UPDATE steps SET status = 'failed' WHERE step_id = 'first'")
             upgrade = asyncio.ensure_future(migrate.upgrade(url, lock_timeout_s=1))
             while not await other.fetchval(invalid):  # noqa: ASYNC110 - it is the server's
                 await asyncio.sleep(0.01)
-            await other.execute("UPDATE steps SET status = 'failed'", timeout=PATIENCE_S)
+            for update in (
+                "UPDATE steps SET status = 'failed' WHERE step_id = 'second'",
+                "UPDATE runs SET agent_id = 'b'",
+            ):
+                await other.execute(update, timeout=PATIENCE_S)
             with pytest.raises(StoreUnavailableError):
                 await upgrade
         assert await other.fetchval(invalid) == 1
-        assert await migrate.current(url) == "0003"
+        assert await migrate.current(url) == FIRST
         await migrate.upgrade(url)
         assert await other.fetchval(invalid) == 0
         await migrate.check(url)
@@ -207,7 +214,7 @@ async def test_indexes_are_built_beside_writers_and_a_build_that_was_cut_off_is_
 async def test_a_migration_may_take_longer_than_a_statement_of_a_store(
     empty_postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The time limit of a store's statements is not one for building an index."""
+    """The statement timeout of a store does not limit the build of an index."""
     monkeypatch.setitem(options._DEFAULTS, "statement_timeout_s", 0.2)
     await migrate.upgrade(empty_postgres_url)
     reader = await asyncpg.connect(empty_postgres_url)
@@ -228,7 +235,8 @@ PROCESSES = 5
 _start: dict[str, Barrier] = {}
 
 
-def _get_ready(start: Barrier) -> None:
+def _get_ready(start: Barrier, next_checkout: Path) -> None:
+    use_next_version(pytest.MonkeyPatch(), next_checkout)
     _start["at once"] = start
 
 
@@ -254,12 +262,12 @@ def ten_empty_urls(empty_url: str, request: pytest.FixtureRequest) -> Iterator[l
 
 
 def test_five_processes_that_open_an_empty_database_at_once_all_succeed(
-    ten_empty_urls: list[str],
+    ten_empty_urls: list[str], next_checkout: Path
 ) -> None:
     """One migrates and the others wait, ten times in a row."""
     spawn = multiprocessing.get_context("spawn")
     start = spawn.Barrier(PROCESSES)
-    with ProcessPoolExecutor(PROCESSES, spawn, _get_ready, (start,)) as processes:
+    with ProcessPoolExecutor(PROCESSES, spawn, _get_ready, (start, next_checkout)) as processes:
         for url in ten_empty_urls:
             opening = [processes.submit(_open_when_all_are_ready, url) for _ in range(PROCESSES)]
             for opened_one in opening:
@@ -269,7 +277,7 @@ def test_five_processes_that_open_an_empty_database_at_once_all_succeed(
 
 
 async def test_five_stores_that_open_an_empty_database_at_once_all_succeed(empty_url: str) -> None:
-    """Stores of one process wait for each other as those of several do."""
+    """Stores in one process wait for each other as those of several processes do."""
     opening = (opened_and_migrated(empty_url) for _ in range(5))
     assert await asyncio.gather(*opening, return_exceptions=True) == [None] * 5
     assert await tables(empty_url) == OURS
@@ -296,7 +304,7 @@ async def test_databases_migrated_at_once_in_one_process_each_get_their_own_tabl
 
 
 async def test_offline_sql_does_not_disturb_an_upgrade_under_way(empty_url: str) -> None:
-    """A program may write the SQL of one database while it migrates another."""
+    """A program may print the SQL for one database while it migrates another."""
     expected = await migrate.offline_sql("postgresql://")
     upgrade = asyncio.create_task(migrate.upgrade(empty_url))
     while not upgrade.done():

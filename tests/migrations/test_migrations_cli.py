@@ -50,13 +50,13 @@ def test_the_commands_take_a_database_up_and_down_with_rows_in_it(empty_url: str
     alembic(*at, "downgrade", "base")
     assert asyncio.run(tables(empty_url)) == {"accounts", VERSION_TABLE}
     assert alembic(*at, "current")[0] == ""
-    alembic(*at, "upgrade", "head")
+    alembic(*at, "upgrade", "workflow_store@head")
     asyncio.run(migrate.check(empty_url))
     assert asyncio.run(tables(empty_url)) == {"accounts", *OURS}
 
 
-def test_check_fails_where_a_column_is_missing(empty_url: str) -> None:
-    """What `check` passes was looked at."""
+def test_check_fails_if_a_column_is_missing(empty_url: str) -> None:
+    """So `check` does compare the tables with the models."""
     asyncio.run(migrate.upgrade(empty_url))
     asyncio.run(execute(empty_url, "ALTER TABLE runs DROP COLUMN entry_point"))
     _, log = alembic("-x", f"url={empty_url}", "check", succeeds=False)
@@ -67,7 +67,7 @@ def test_check_fails_where_a_column_is_missing(empty_url: str) -> None:
 def test_offline_sql_can_be_applied_by_hand_to_an_empty_database(
     empty_url: str, schema: str | None
 ) -> None:
-    """The SQL is printed without a database, and makes what an upgrade makes."""
+    """The SQL is printed without a database, and has the effect of an upgrade."""
     nobody = NOBODY[0 if file_of(empty_url) is not None else 1]
     in_schema = ("-x", f"schema={schema}") if schema else ()
     sql, _ = alembic("-x", f"url={nobody}", *in_schema, "upgrade", "head", "--sql")
@@ -79,18 +79,18 @@ def test_offline_sql_can_be_applied_by_hand_to_an_empty_database(
 
 
 def test_the_url_comes_from_the_option_or_else_from_the_environment(tmp_path: Path) -> None:
-    """No parser takes the URL apart on its way, and `-x` wins."""
+    """The URL reaches us unchanged, and `-x` wins."""
     one, other = (f"sqlite:///{tmp_path}/100%(here)s %40 {name}.db" for name in ("1", "2"))
     alembic("upgrade", "head", WORKFLOW_STORE_URL=one)
     asyncio.run(migrate.check(one))
-    with pytest.raises(StoreUnavailableError, match="not there"):
+    with pytest.raises(StoreUnavailableError, match="does not exist"):
         asyncio.run(migrate.check(other))
     alembic("-x", f"url={other}", "upgrade", "head", WORKFLOW_STORE_URL="sqlite:////no/where.db")
     asyncio.run(migrate.check(other))
 
 
 def test_a_schema_that_needs_quotes_holds_all_that_is_ours(empty_postgres_url: str) -> None:
-    """The schema is made by an upgrade alone; nothing lands outside of it."""
+    """Only an upgrade creates the schema, and nothing is created outside of it."""
     untouched = asyncio.run(contents(empty_postgres_url))
     at = ("-x", f"url={empty_postgres_url}", "-x", f"schema={ODD_SCHEMA}")
     assert alembic(*at, "current")[0] == ""
@@ -114,7 +114,7 @@ def test_a_schema_that_needs_quotes_holds_all_that_is_ours(empty_postgres_url: s
 
 
 def test_a_command_that_fails_says_why(empty_url: str) -> None:
-    """What Alembic has to say reaches the one who reads it, as one line and not a traceback."""
+    """Alembic's message reaches the user as one line and not as a traceback."""
     at = ("-x", f"url={empty_url}")
     log = alembic(*at, "check", succeeds=False)[1]
     assert "not up to date" in log
@@ -131,7 +131,7 @@ def test_a_command_that_fails_says_why(empty_url: str) -> None:
     "url", ["mysql://u:s3cr3t@localhost/db", "memory://", "s3cr3t", "postgresql://u:s3cr3t@h:x/db"]
 )
 def test_a_url_that_is_not_supported_is_refused_with_those_that_are(url: str) -> None:
-    """What cannot be used is told as one line, without what may be a password."""
+    """The message is one line, without what may be a password."""
     printed = "".join(alembic("-x", f"url={url}", "upgrade", "head", succeeds=False))
     assert "postgresql://user:password@host/database" in printed
     assert "s3cr3t" not in printed
@@ -202,10 +202,10 @@ def test_a_password_of_any_characters_reaches_the_server_and_is_never_printed(
 
 
 @pytest.mark.parametrize("wrong", ["password", "database", "host"])
-def test_a_password_is_not_printed_where_the_connection_fails(
+def test_a_password_is_not_printed_if_the_connection_fails(
     server_with_passwords: str, wrong: str
 ) -> None:
-    """What fails names the place without the secret, and no traceback shows it either."""
+    """The message names the database without the secret, and there is no traceback."""
     url = {
         "password": with_password(server_with_passwords, f"{PASSWORD}!"),
         "database": with_password(server_with_passwords, PASSWORD).replace(

@@ -1,4 +1,4 @@
-"""What the migrations and an opening refuse, and leave as it is."""
+"""What migrations and opening a store refuse, without any change."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import make_url
 
 from support.databases import Target
+from support.next_version import FIRST, NEXT
 from support.schema import (
     ODD_SCHEMA,
     add_rows,
@@ -33,12 +34,12 @@ from workflow_store.sql import migrate
 from workflow_store.sql.models import REVISION, VERSION_TABLE
 
 
-@pytest.mark.parametrize("revision", ["nope", "", "+9", "0001:nope"])
+@pytest.mark.parametrize("revision", ["nope", "", "+9", f"{FIRST}:nope"])
 @pytest.mark.parametrize("direction", [migrate.upgrade, migrate.downgrade])
 async def test_an_unknown_revision_is_refused(
     empty_url: str, revision: str, direction: Callable[[str, str], Awaitable[None]]
 ) -> None:
-    """A revision that is not there is the caller's mistake, and changes nothing."""
+    """An unknown revision is the caller's mistake, and changes nothing."""
     await migrate.upgrade(empty_url)
     before = await contents(empty_url)
     with pytest.raises(InvalidStateError):
@@ -46,17 +47,17 @@ async def test_an_unknown_revision_is_refused(
     assert await contents(empty_url) == before
 
 
-@pytest.mark.parametrize("revision", ["nope", "", "base:nope", "base:0001:head"])
+@pytest.mark.parametrize("revision", ["nope", "", "base:nope", f"base:{FIRST}:head"])
 async def test_offline_sql_of_an_unknown_revision_is_refused(revision: str) -> None:
-    """A revision that is not there is the caller's mistake offline too."""
+    """An unknown revision is the caller's mistake offline too."""
     with pytest.raises(InvalidStateError):
         await migrate.offline_sql("postgresql://", revision)
 
 
-async def test_a_relative_revision_is_taken_in_a_schema_that_is_not_there_yet(
+async def test_a_relative_revision_is_accepted_in_a_schema_that_does_not_exist_yet(
     empty_postgres_url: str,
 ) -> None:
-    """One up and one down, as on a database that has its schema."""
+    """One up and one down, as in a schema that exists."""
     await migrate.upgrade(empty_postgres_url, "+1", schema=ODD_SCHEMA)
     assert await migrate.current(empty_postgres_url, schema=ODD_SCHEMA) is not None
     await migrate.downgrade(empty_postgres_url, "-1", schema=ODD_SCHEMA)
@@ -64,10 +65,10 @@ async def test_a_relative_revision_is_taken_in_a_schema_that_is_not_there_yet(
 
 
 @pytest.mark.parametrize("schema", [None, ODD_SCHEMA])
-async def test_what_fails_before_it_begins_makes_no_schema(
+async def test_a_migration_that_does_not_start_creates_no_schema(
     empty_postgres_url: str, schema: str | None
 ) -> None:
-    """Only an upgrade that upgrades makes the schema; a downgrade has nothing to do there."""
+    """Only an upgrade to a known revision creates the schema; a downgrade does nothing there."""
     before = await contents(empty_postgres_url)
     with pytest.raises(InvalidStateError):
         await migrate.upgrade(empty_postgres_url, "nope", schema=schema)
@@ -79,50 +80,52 @@ async def test_what_fails_before_it_begins_makes_no_schema(
     assert set(await contents(empty_postgres_url)) - set(before) <= {f"public.{VERSION_TABLE}"}
 
 
+@pytest.mark.parametrize("revision", ["ws_9999", "ws_0000", "0004", "1a2b3c"])
 @pytest.mark.parametrize(
     "use",
     [opened, opened_and_migrated, opened_and_checked, migrate.check, migrate.upgrade, downgraded],
 )
 async def test_a_database_newer_than_the_library_is_refused(
-    empty_url: str, use: Callable[[str], Awaitable[None]]
+    empty_url: str, use: Callable[[str], Awaitable[None]], revision: str
 ) -> None:
-    """An old process neither works on a newer database nor takes it back."""
+    """An old process neither uses nor downgrades a newer database.
+
+    Any unknown revision is of a newer version, whatever its id is.
+    """
     await migrate.upgrade(empty_url)
     await add_rows(empty_url)
-    await set_revision(empty_url, "9999")
+    await set_revision(empty_url, revision)
     before = await contents(empty_url)
     with pytest.raises(SchemaMismatchError, match="newer than this version") as caught:
         await use(empty_url)
-    assert (caught.value.found, caught.value.expected) == ("9999", REVISION)
+    assert (caught.value.found, caught.value.expected) == (revision, REVISION)
+    assert revision in str(caught.value)
+    assert "workflow-store migrate" not in str(caught.value)
     assert await contents(empty_url) == before
 
 
+@pytest.mark.usefixtures("next_version")
 @pytest.mark.parametrize("use", [migrate.check, opened_and_checked])
-async def test_a_database_behind_the_library_is_refused_with_the_command_that_mends_it(
+async def test_a_database_behind_the_library_is_refused_with_the_command_that_fixes_it(
     empty_url: str, use: Callable[[str], Awaitable[None]]
 ) -> None:
-    """The message says what was found, what is needed, and what to run."""
-    await migrate.upgrade(empty_url)
-    await set_revision(empty_url, "0000")
-    with pytest.raises(SchemaMismatchError, match="`alembic upgrade head`") as caught:
+    """The message names both revisions, and the commands to run."""
+    await migrate.upgrade(empty_url, FIRST)
+    with pytest.raises(
+        SchemaMismatchError, match="`alembic upgrade workflow_store@head`"
+    ) as caught:
         await use(empty_url)
-    assert (caught.value.found, caught.value.expected) == ("0000", REVISION)
-    assert "0000" in str(caught.value)
-    assert REVISION in str(caught.value)
+    assert (caught.value.found, caught.value.expected) == (FIRST, NEXT)
+    assert f"is at revision {FIRST}, but this version needs {NEXT}" in str(caught.value)
+    assert "newer" not in str(caught.value)
 
 
-@pytest.mark.parametrize("use", [migrate.upgrade, downgraded, opened_and_migrated])
-async def test_a_revision_that_the_library_never_had_is_a_mismatch(
-    empty_url: str, use: Callable[[str], Awaitable[None]]
-) -> None:
-    """What is wrong is the database, not the argument of the call."""
-    await migrate.upgrade(empty_url)
-    await set_revision(empty_url, "0000")
-    before = await contents(empty_url)
-    with pytest.raises(SchemaMismatchError) as caught:
-        await use(empty_url)
-    assert (caught.value.found, caught.value.expected) == ("0000", REVISION)
-    assert await contents(empty_url) == before
+@pytest.mark.usefixtures("next_version")
+async def test_opening_a_sqlite_file_behind_the_library_upgrades_it(sqlite_url: str) -> None:
+    """Its runs stay."""
+    await migrate.upgrade(sqlite_url, FIRST)
+    await opened(sqlite_url)
+    assert await migrate.current(sqlite_url) == NEXT
 
 
 async def test_the_command_in_the_message_can_be_pasted_into_a_shell(
@@ -133,12 +136,13 @@ async def test_the_command_in_the_message_can_be_pasted_into_a_shell(
         await migrate.check(empty_postgres_url, schema=ODD_SCHEMA)
     commands = re.findall("`(.+?)`", str(caught.value))
     assert [shlex.split(command) for command in commands] == [
-        ["workflow-store", "migrate", "--schema", ODD_SCHEMA],
-        ["alembic", "-x", f"schema={ODD_SCHEMA}", "upgrade", "head"],
+        ["workflow-store", "migrate", "--schema", ODD_SCHEMA, "--url", "URL"],
+        ["pip", "install", "workflow-store[cli]"],
+        ["alembic", "upgrade", "workflow_store@head"],
     ]
 
 
-async def test_opening_an_empty_postgresql_database_needs_leave_to_migrate(
+async def test_opening_an_empty_postgresql_database_needs_permission_to_migrate(
     empty_postgres_url: str,
 ) -> None:
     """On PostgreSQL opening only checks, so that a process needs no right to create tables."""
@@ -151,13 +155,13 @@ async def test_opening_an_empty_postgresql_database_needs_leave_to_migrate(
     await opened(empty_postgres_url)
 
 
-async def test_opening_an_empty_sqlite_file_without_leave_to_migrate_is_refused(
+async def test_opening_an_empty_sqlite_file_without_permission_to_migrate_is_refused(
     sqlite_url: str,
 ) -> None:
     """On SQLite opening migrates, unless it may not; then the file stays as it is."""
     file = Path(str(make_url(sqlite_url).database))
     file.touch()
-    with pytest.raises(SchemaMismatchError, match="alembic upgrade head") as caught:
+    with pytest.raises(SchemaMismatchError, match="workflow-store migrate") as caught:
         await opened_and_checked(sqlite_url)
     assert (caught.value.found, caught.value.expected) == (None, REVISION)
     assert file.read_bytes() == b""
@@ -166,21 +170,19 @@ async def test_opening_an_empty_sqlite_file_without_leave_to_migrate_is_refused(
 
 
 @pytest.mark.parametrize("ask", [migrate.check, migrate.current, opened_and_checked])
-async def test_asking_for_a_sqlite_file_that_is_missing_never_makes_it(
+async def test_reading_the_revision_of_a_missing_sqlite_file_does_not_create_it(
     sqlite_url: str, ask: Callable[[str], Awaitable[object]]
 ) -> None:
-    """A typo in a path is told, and leaves no empty file behind."""
-    with pytest.raises(StoreUnavailableError, match=r"not there.*workflow-store migrate"):
+    """A typo in a path is an error, and leaves no empty file behind."""
+    with pytest.raises(StoreUnavailableError, match=r"does not exist.*workflow-store migrate"):
         await ask(sqlite_url)
     assert not Path(str(make_url(sqlite_url).database)).exists()
 
 
 @pytest.mark.parametrize("target", ["url", "engine", "autocommit-engine"], indirect=True)
 @pytest.mark.parametrize("name", ["runs", "steps"])
-async def test_a_table_of_somebody_elses_stays_as_it_is(
-    target: Target, empty_url: str, name: str
-) -> None:
-    """A migration that fails leaves no half behind, the first tables and the version included."""
+async def test_a_foreign_table_stays_as_it_is(target: Target, empty_url: str, name: str) -> None:
+    """A migration that fails leaves nothing behind, neither tables nor a version."""
     foreign = f"CREATE TABLE {name} (id INTEGER PRIMARY KEY); INSERT INTO {name} VALUES (7)"
     await execute(empty_url, foreign)
     before = await contents(empty_url)

@@ -1,10 +1,11 @@
-"""A host application's project, with an Alembic of its own, made of what docs/host.md shows."""
+"""A host application's project with an Alembic of its own, as docs/host.md shows it."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import io
+import logging.config
 import os
 import re
 import subprocess
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from alembic.command import init
 from alembic.config import CommandLine, Config
 from sqlalchemy import make_url
 
@@ -31,7 +33,7 @@ BLOCKS = dict(
         re.MULTILINE | re.DOTALL,
     )
 )
-"""What the page shows as files, by name."""
+"""The files that the page shows, by name."""
 
 IN_A_WHEEL = "workflow_store:migrations/versions"
 
@@ -86,52 +88,76 @@ def downgrade():
 """
 
 SYNCHRONOUS = """\
-def main():
-    engine = create_engine(os.environ["DATABASE_URL"].replace("+aiosqlite", ""))
+def run_migrations_online():
+    engine = create_engine(config.get_main_option("sqlalchemy.url"))
     with engine.connect() as connection:
-        run(connection=connection)
+        do_run_migrations(connection)
     engine.dispose()
+
+
 """
 
 
 class Host:
-    """A host's checkout in a folder, and its database."""
+    """A host's project in a folder, made by `alembic init` and docs/host.md, and its database."""
 
-    def __init__(self, folder: Path, url: str) -> None:
+    def __init__(self, folder: Path, url: str, *, diff: str = "branch.diff") -> None:
         self.folder = folder
         self.url = url
-        (folder / "alembic" / "versions").mkdir(parents=True)
+        folder.mkdir()
+        with contextlib.redirect_stdout(io.StringIO()):
+            init(Config(folder / "alembic.ini"), str(folder / "alembic"), template="async")
+        self._apply(BLOCKS[diff])
         self.write("application.py", MODELS)
         self.write("alembic/versions/first.py", FIRST)
         self.write("alembic/versions/second.py", SECOND)
-        self.write("alembic/script.py.mako", (ROOT / "migrations/script.py.mako").read_text())
-        here = str(migrate.version_location())  # the tests run on an editable install
-        self.write("alembic.ini", replaced(BLOCKS["alembic.ini"], IN_A_WHEEL, here))
-        self.write("alembic/env.py", BLOCKS["alembic/env.py"])
+        self.change("alembic/env.py", "target_metadata = None", "from application import metadata")
+        self.change("alembic/env.py", "=target_metadata", "=metadata", count=2)
+        self.change("alembic.ini", "prepend_sys_path = .", "prepend_sys_path = %(here)s")
+        driver = "postgresql+asyncpg" if file_of(url) is None else "sqlite+aiosqlite"
+        full_url = make_url(url).set(drivername=driver).render_as_string(hide_password=False)
+        placeholder = "driver://user:pass@localhost/dbname"
+        self.change("alembic.ini", placeholder, full_url.replace("%", "%%"))
+        if diff == "branch.diff":
+            # The tests run on an editable install.
+            self.change("alembic.ini", IN_A_WHEEL, str(migrate.version_location()))
+
+    def _apply(self, diff: str) -> None:
+        subprocess.run(
+            ["git", "apply", "-p0", "-"],
+            cwd=self.folder,
+            env={**os.environ, "GIT_CEILING_DIRECTORIES": str(self.folder.parent)},
+            input=diff,
+            check=True,
+            encoding="utf-8",
+        )
 
     def write(self, name: str, text: str) -> None:
         (self.folder / name).write_text(text, "utf-8")
 
-    def change(self, name: str, old: str, new: str) -> None:
-        """Change a file, in which the old text must stand once."""
-        self.write(name, replaced((self.folder / name).read_text("utf-8"), old, new))
+    def change(self, name: str, old: str, new: str, *, count: int = 1) -> None:
+        """Change a file that has the old text this often."""
+        text = (self.folder / name).read_text("utf-8")
+        assert text.count(old) == count, f"{name} has {old!r} {text.count(old)} times"
+        self.write(name, text.replace(old, new))
 
     def runs_synchronously(self) -> None:
-        """Have an `env.py` that knows nothing of asyncio."""
+        """Use an `env.py` without asyncio."""
         name = "alembic/env.py"
         env = (self.folder / name).read_text("utf-8")
-        begin, end = env.index("async def main"), env.index("\n\nif context.is_offline")
+        begin, end = env.index("async def run_async"), env.index("if context.is_offline")
         self.write(name, env[:begin] + SYNCHRONOUS + env[end:])
-        self.change(name, "asyncio.run(main())", "main()")
         self.change(name, "import asyncio\n", "from sqlalchemy import create_engine\n")
+        self.change("alembic.ini", "sqlite+aiosqlite", "sqlite")
 
     def configures(self, **options: object) -> None:
-        """Give further options to Alembic."""
-        given = "".join(f"        {name}={value!r},\n" for name, value in options.items())
-        self.change("alembic/env.py", "        **where,\n", f"        **where,\n{given}")
+        """Pass further options to `context.configure`."""
+        lines = "".join(f"        {name}={value!r},\n" for name, value in options.items())
+        online = "        connection=connection,\n"
+        self.change("alembic/env.py", online, f"{online}{lines}")
 
-    def filters_by_schema(self, schema: str) -> None:
-        """Have our tables passed over where they are in a schema."""
+    def ignores_tables_in(self, schema: str) -> None:
+        """Exclude our tables in a schema from autogenerate."""
         name = "alembic/env.py"
         self.change(
             name, "migrate.include_name", f"partial(migrate.include_name, schema={schema!r})"
@@ -139,25 +165,25 @@ class Host:
         self.change(name, "import asyncio\n", "import asyncio\nfrom functools import partial\n")
 
     def leaves_our_revisions(self) -> None:
-        """Have no longer our revisions as a branch."""
+        """Remove our revisions from the host's Alembic."""
         self.change("alembic.ini", f"    {migrate.version_location()}\n", "")
 
-    def command(self, *arguments: str) -> str:
-        """Run the command in the checkout, in a process of its own; give what it printed."""
+    def command(self, *arguments: str, succeeds: bool = True) -> str:
+        """Run the command in the folder, in a process of its own; return its output or error."""
         ended = subprocess.run(
             [sys.executable, "-W", "error", "-m", "alembic", *arguments],
             cwd=self.folder,
-            env={**os.environ, "DATABASE_URL": self._callers_url()},
+            env={**os.environ, "ALEMBIC_CONFIG": str(self.folder / "alembic.ini")},
             capture_output=True,
             check=False,
             encoding="utf-8",
             timeout=PATIENCE_S,
         )
-        assert ended.returncode == 0, ended.stderr
-        return ended.stdout
+        assert (ended.returncode == 0) == succeeds, ended.stderr
+        return ended.stdout if succeeds else ended.stdout + ended.stderr
 
     def alembic(self, *arguments: str) -> str:
-        """Do what the command does, in this process, which takes a tenth of the time."""
+        """Run the command in this process, which takes a tenth of the time."""
         printed = io.StringIO()
         command = CommandLine()
         options = command.parser.parse_args(arguments)
@@ -165,21 +191,18 @@ class Host:
             self.folder / "alembic.ini", stdout=printed, output_buffer=printed, cmd_opts=options
         )
         with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("DATABASE_URL", self._callers_url())
             patch.setattr(sys, "path", [*sys.path])
             patch.delitem(sys.modules, "application", raising=False)
+            # It would disable the loggers of this process.
+            patch.setattr(logging.config, "fileConfig", lambda _: None)
             try:
                 command.run_cmd(config, options)
             finally:
                 sys.modules.pop("application", None)
         return printed.getvalue()
 
-    def _callers_url(self) -> str:
-        driver = "postgresql+asyncpg" if file_of(self.url) is None else "sqlite+aiosqlite"
-        return make_url(self.url).set(drivername=driver).render_as_string(hide_password=False)
-
     def revisions(self) -> set[str]:
-        """Tell what the host's own Alembic says that the database is at."""
+        """Return the revisions that the database is at, as the host's own Alembic has them."""
         return {line.split()[0] for line in self.alembic("current").splitlines()}
 
 
@@ -194,7 +217,7 @@ class Roles(NamedTuple):
 
 @contextlib.contextmanager
 def roles_on(server: str, *, migrated: bool = True) -> Iterator[Roles]:
-    """Make them, each with a name of its own, and drop them."""
+    """Create them, each with a unique name, and drop them."""
     url = new_database(server)
     unique = uuid.uuid4().hex[:12]
     names = {name: f"{name}_{unique}" for name in ("workflow_owner", "workflow_app")}
@@ -213,8 +236,3 @@ def roles_on(server: str, *, migrated: bool = True) -> Iterator[Roles]:
     finally:
         drop_database(server, url)
         asyncio.run(on_server(server, "DROP ROLE IF EXISTS " + ", ".join(names.values())))
-
-
-def replaced(text: str, old: str, new: str) -> str:
-    assert text.count(old) == 1, f"{old!r} stands there {text.count(old)} times"
-    return text.replace(old, new)

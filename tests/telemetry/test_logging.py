@@ -15,6 +15,7 @@ from sqlalchemy import make_url
 
 from support.canaries import CANARY, all_at_once, call_everything, fail_everywhere, with_password
 from support.failures import PASSWORD, locked, refusing, sessions, terminate
+from support.next_version import FIRST, NEXT
 from support.waiting import until
 from workflow_store import (
     ClaimLostError,
@@ -71,18 +72,19 @@ async def test_opening_migrating_and_closing_are_said_once(
     ]
 
 
+@pytest.mark.usefixtures("next_version")
 async def test_a_downgrade_is_said_and_a_migration_that_changes_nothing_is_not(
     empty_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    await migrate.upgrade(empty_url, "0002")
+    await migrate.upgrade(empty_url)
     caplog.clear()
-    await migrate.upgrade(empty_url, "0002")
+    await migrate.upgrade(empty_url)
     assert said(caplog) == []
-    await migrate.downgrade(empty_url, "0001")
+    await migrate.downgrade(empty_url, FIRST)
     await migrate.downgrade(empty_url, "base")
     assert [text.rpartition(": ")[2] for _, text in said(caplog)] == [
-        "migrated from revision 0002 to 0001",
-        "migrated from revision 0001 to none",
+        f"migrated from revision {NEXT} to {FIRST}",
+        f"migrated from revision {FIRST} to none",
     ]
 
 

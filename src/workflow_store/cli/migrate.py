@@ -29,7 +29,7 @@ def migrate(
     """Bring the tables to the newest revision.
 
     They are made where there are none. Replicas may do this at the same moment: one does, the
-    others wait. With --sql nothing is connected to; --to may then be a range such as 0003:head.
+    others wait. With --sql nothing is connected to; --to may then be a range such as ws_0001:head.
 
     Example: workflow-store migrate --url postgresql://user:password@host/name
     """
@@ -102,7 +102,7 @@ def downgrade(
 
     The revision base drops them with all runs.
 
-    Example: workflow-store downgrade 0003 --yes
+    Example: workflow-store downgrade ws_0001 --yes
     """
 
     async def work() -> None:

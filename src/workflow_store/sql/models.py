@@ -49,8 +49,8 @@ __all__ = [
     "StepRow",
 ]
 
-REVISION = "0004"
-"""The revision of the database that these models need: the newest in `migrations/`."""
+REVISION = "ws_0001"
+"""The database revision that these models need: the newest one in `migrations/`."""
 
 VERSION_TABLE = "workflow_store_alembic_version"
 """The table with the revision. Alembic's default name is left to the host application."""

@@ -97,7 +97,7 @@ class DatabaseUrl:
         if self.dialect.file_is_missing(self.url):
             raise StoreUnavailableError(
                 f"{self.name} does not exist: check the path, or create it with "
-                "`workflow-store migrate`."
+                "`workflow-store migrate --url URL`."
             )
 
 

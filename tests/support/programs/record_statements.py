@@ -1,7 +1,8 @@
-"""Print the statements of this version as JSON, for `tests/previous/<its revision>.json`.
+"""Print the statements of this version as JSON.
 
-`python -m tests.programs.record_statements`, run before a new revision is added. A later
-version runs them on its own schema: processes of this version go on through its deploy.
+`python -m tests.support.programs.record_statements > tests/migrations/previous/<revision>.json`,
+run before a new revision is added. A later version runs them on its own schema, since processes
+of this version continue through its deploy.
 """
 
 from __future__ import annotations

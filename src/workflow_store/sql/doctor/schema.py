@@ -11,7 +11,7 @@ from sqlalchemy.exc import SAWarning
 from sqlalchemy.schema import CreateIndex, DropIndex
 
 from .. import migrate
-from ..migrate.revisions import read_revision
+from ..migrate.revisions import is_newer, read_revision
 from ..models import REVISION
 from .findings import Examination, Finding, as_sql, bad, good, warning
 from .postgresql_tables import partitioned_tables
@@ -52,7 +52,7 @@ async def revision(examination: Examination) -> Finding:
         return good(f"{current}, the newest")
     if current is None:
         return bad("none: there are no tables of a workflow store", _MIGRATE)
-    if current > REVISION:
+    if is_newer(current):
         return bad(f"{current!r}, newer than this version of workflow-store", _INSTALL)
     return bad(f"{current!r}, older than {REVISION}, which is needed", _MIGRATE)
 
@@ -110,7 +110,7 @@ def _advice(examination: Examination, at_newest: str) -> str:
     current = examination.revision
     if current == REVISION:
         return at_newest
-    return _INSTALL if current is not None and current > REVISION else _MIGRATE
+    return _INSTALL if current is not None and is_newer(current) else _MIGRATE
 
 
 def _compare_schema(connection: Connection, examination: Examination) -> SchemaDifferences:

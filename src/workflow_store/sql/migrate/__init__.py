@@ -1,11 +1,11 @@
-"""The schema's revisions from Python: upgrade, downgrade, current, check, offline SQL.
+"""Migrations from Python: upgrade, downgrade, current, check, offline SQL.
 
-The same revisions are what `alembic upgrade head` runs from a checkout. They lie beside the
-source in a checkout and inside the package in an installed wheel.
+They run the same revisions as `alembic upgrade head` in a checkout. The revisions are beside
+the source in a checkout, and inside the package in an installed wheel.
 
-All functions that talk to a database are coroutines, for use inside a running event loop.
-They take a URL, or an `AsyncEngine` that is neither configured nor disposed. Replicas may
-migrate at the same moment: one does, the others wait and find nothing left to do.
+The functions that use a database are coroutines and take a URL, or an `AsyncEngine` that is
+neither configured nor disposed. Replicas may migrate at the same moment: one migrates, and the
+others wait and find nothing left to do.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import io
 import logging
-import shlex
 import threading
 import time
 from collections.abc import AsyncIterator
@@ -28,14 +27,8 @@ from ..dialects import EngineOptions, MigrationRunner, validated_options
 from ..errors import translate_errors
 from ..models import REVISION, Base
 from ..urls import DatabaseUrl, default_schema
-from .host import include_name, include_object
-from .revisions import (
-    known_revisions,
-    on_version_apply,
-    read_revision,
-    script_location,
-    version_location,
-)
+from .host import include_name, include_object, on_version_apply, version_location
+from .revisions import is_newer, mismatch_error, read_revision, script_location
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -53,13 +46,13 @@ __all__ = [
 ]
 
 LOCK_TIMEOUT_S = 60.0
-"""How long a migration waits for another one, and for locks on tables, before it fails."""
+"""How long a migration waits for another migration and for locks on tables before it fails."""
 
-_LONGEST_S = 86_400.0
+_MAX_WAIT_S = 86_400.0
 
-_LOG = logging.getLogger(__name__)
+_LOG = logging.getLogger("workflow_store.migrate")
 
-# -- for everyone ----------------------------------------------------------------------
+# -- public ----------------------------------------------------------------------------
 
 
 async def upgrade(
@@ -69,20 +62,20 @@ async def upgrade(
     schema: str | None = None,
     lock_timeout_s: float = LOCK_TIMEOUT_S,
 ) -> str | None:
-    """Bring a database to a newer revision; where it is there already, do nothing.
+    """Upgrade a database to a newer revision, or do nothing if it is there already.
 
     Args:
         url_or_engine: the database; by default the environment's, as for `open_store`.
         revision: `"head"`, or the id of a revision.
-        schema: the PostgreSQL schema of the tables; it is created where it is missing.
-        lock_timeout_s: seconds to wait for another migration, and for a table's lock.
+        schema: the PostgreSQL schema of the tables; it is created if it is missing.
+        lock_timeout_s: seconds to wait for another migration, and for a lock on a table.
 
     Returns:
-        The revision that the database was at; None where it had none.
+        The revision before the upgrade, None if there was none.
 
     Raises:
         SchemaMismatchError: the database is at a revision that this version does not know.
-        StoreUnavailableError: the database cannot be reached, or the lock stayed taken.
+        StoreUnavailableError: the database cannot be reached, or a lock was not released in time.
         InvalidStateError: there is no such revision.
         ValueError: the URL is not supported.
     """
@@ -96,9 +89,9 @@ async def downgrade(
     schema: str | None = None,
     lock_timeout_s: float = LOCK_TIMEOUT_S,
 ) -> str | None:
-    """Bring a database back to an older revision; `"base"` drops the tables with all runs.
+    """Downgrade a database to an older revision; `"base"` drops the tables with all runs.
 
-    Arguments, what is returned and errors are those of `upgrade`.
+    Arguments, return value and errors are those of `upgrade`.
     """
     return await _migrate("downgrade", url_or_engine, revision, schema, lock_timeout_s)
 
@@ -106,10 +99,10 @@ async def downgrade(
 async def current(
     url_or_engine: str | URL | AsyncEngine | None = None, *, schema: str | None = None
 ) -> str | None:
-    """Tell the revision of a database, None where it has none.
+    """Return the revision of a database, or None if it has none.
 
     Raises:
-        StoreUnavailableError: the database cannot be reached, or there is no such file.
+        StoreUnavailableError: the database cannot be reached, or the file does not exist.
         ValueError: the URL is not supported.
     """
     async with _connect(url_or_engine) as (connection, url):
@@ -122,30 +115,32 @@ async def check(
     schema: str | None = None,
     options: EngineOptions | None = None,
 ) -> None:
-    """Make sure that a database is at the revision that this version needs.
+    """Check that a database is at the revision that this version needs.
+
+    Args:
+        url_or_engine: the database; by default the environment's, as for `open_store`.
+        schema: the PostgreSQL schema of the tables.
+        options: the timeouts of the check, as for a store.
 
     Raises:
-        SchemaMismatchError: it is not; the message gives the command that mends it.
-        StoreUnavailableError: the database cannot be reached, or there is no such file.
+        SchemaMismatchError: it is not; the message gives the command that fixes it.
+        StoreUnavailableError: the database cannot be reached, or the file does not exist.
         ValueError: the URL is not supported.
     """
     async with _connect(url_or_engine) as (connection, url):
         revision = await _read(connection, url, schema, options or validated_options({}))
     if revision != REVISION:
-        raise _mismatch_error(revision, url, schema)
+        raise mismatch_error(revision, url.name, schema)
 
 
 async def offline_sql(
-    url: str | URL | None = None,
-    revision: str = "head",
-    *,
-    schema: str | None = None,
+    url: str | URL | None = None, revision: str = "head", *, schema: str | None = None
 ) -> str:
-    """Give the SQL of an upgrade, for a database team to apply.
+    """Return the SQL of an upgrade, for a database team to apply.
 
     Args:
-        url: names the kind of database; it is not connected to.
-        revision: `"head"`, a revision, or a range such as `"0001:head"`.
+        url: the kind of database, such as `"postgresql://"`; no connection is made.
+        revision: `"head"`, a revision, or a range such as `"ws_0001:head"`.
         schema: the PostgreSQL schema of the tables.
 
     Raises:
@@ -164,21 +159,21 @@ async def offline_sql(
         try:
             command.upgrade(config, revision, sql=True)
         except CommandError as error:
-            raise InvalidStateError(f"revision: {revision!r} names none") from error
+            raise _no_such_revision(revision) from error
     return output.getvalue()
 
 
-# -- for the store and migrations/env.py ---------------------------------------------------
+# -- for the store and migrations/env.py -----------------------------------------------
 
 
 def metadata(schema: str | None) -> MetaData:
-    """Give the tables as they are in a schema, to compare a database with."""
+    """Return the tables of the models, placed in a schema."""
     if schema is None:
         return Base.metadata
-    placed = MetaData(naming_convention=Base.metadata.naming_convention)
-    for ours in Base.metadata.sorted_tables:
-        ours.to_metadata(placed, schema=schema)
-    return placed
+    metadata = MetaData(naming_convention=Base.metadata.naming_convention)
+    for table in Base.metadata.sorted_tables:
+        table.to_metadata(metadata, schema=schema)
+    return metadata
 
 
 @asynccontextmanager
@@ -187,7 +182,7 @@ async def migrating(
     schema: str | None,
     lock_timeout_s: float = LOCK_TIMEOUT_S,
 ) -> AsyncIterator[MigrationRunner]:
-    """Give what runs a migration while no other one of these tables runs."""
+    """Hold the migration lock of these tables, and yield what runs a migration."""
     async with (
         _connect(url_or_engine, creates=True) as (connection, url),
         url.dialect.migration_lock(connection, schema, lock_timeout_s) as run,
@@ -195,13 +190,13 @@ async def migrating(
         yield run
 
 
-# -- inside ----------------------------------------------------------------------------
+# -- private ---------------------------------------------------------------------------
 
 
 async def _read(
     connection: AsyncConnection, url: DatabaseUrl, schema: str | None, options: EngineOptions
 ) -> str | None:
-    """Return the revision of a database, within the limits of a store's options."""
+    """Return the revision of a database, within the timeouts of a store's options."""
     async with url.dialect.transaction(connection, options, writes=False):
         return await connection.run_sync(read_revision, _schema(url, schema))
 
@@ -217,41 +212,41 @@ async def _migrate(
     from alembic.util import CommandError
 
     _check_form(revision, parts=1)
-    if not 0 <= lock_timeout_s <= _LONGEST_S:
-        raise InvalidStateError(f"lock_timeout_s: {lock_timeout_s!r} is not 0 to {_LONGEST_S:g}")
+    if not 0 <= lock_timeout_s <= _MAX_WAIT_S:
+        raise InvalidStateError(f"lock_timeout_s: {lock_timeout_s!r} is not 0 to {_MAX_WAIT_S:g}")
     creates = direction == "upgrade"
     async with _connect(url_or_engine, creates=creates) as (connection, url):
         schema = _schema(url, schema)
 
         def run(sync_connection: Connection) -> None:
-            at = read_revision(sync_connection, schema)
-            if at is None and revision == "base":
-                return  # Alembic would first make its version table
+            start = read_revision(sync_connection, schema)
+            if start is None and revision == "base":
+                return  # Alembic would create its version table first
             config = _config(url=sync_connection.engine.url, schema=schema)
             config.attributes["connection"] = sync_connection
             try:
                 getattr(command, direction)(config, revision)
             except CommandError as error:
-                if at is not None and at not in known_revisions():
-                    raise _mismatch_error(at, url, schema) from error
+                if start is not None and is_newer(start):
+                    raise mismatch_error(start, url.name, schema) from error
                 raise InvalidStateError(
-                    f"revision: cannot {direction} {url.name} from {at or 'base'} to "
-                    f"{revision!r}, there is no such revision on that way"
+                    f"revision: cannot {direction} {url.name} from {start or 'base'} to "
+                    f"{revision!r}: there is no such revision in that direction"
                 ) from error
 
         async with (
             url.dialect.migration_lock(connection, schema, lock_timeout_s) as run_migration,
-            # Inside, so that whoever waits for a database keeps no other one waiting.
+            # Inside, so that waiting for one database does not block migrations of others.
             _process_lock(lock_timeout_s),
         ):
-            found = await connection.run_sync(read_revision, schema)
+            before = await connection.run_sync(read_revision, schema)
             await run_migration(run)
-            reached = await connection.run_sync(read_revision, schema)
-        if reached != found:
+            after = await connection.run_sync(read_revision, schema)
+        if after != before:
             _LOG.info(
-                "%s: migrated from revision %s to %s", url.name, found or "none", reached or "none"
+                "%s: migrated from revision %s to %s", url.name, before or "none", after or "none"
             )
-        return found
+        return before
 
 
 _ALEMBIC = threading.Lock()
@@ -259,17 +254,17 @@ _ALEMBIC = threading.Lock()
 
 @asynccontextmanager
 async def _process_lock(timeout_s: float) -> AsyncIterator[None]:
-    """Let one migration at a time run in this process.
+    """Allow one migration at a time in this process.
 
-    Alembic keeps the migration that runs in global variables (`alembic.op`), which tasks and
-    threads share. The lock is polled, since the one who holds it may be on this event loop.
+    Alembic keeps the running migration in global variables (`alembic.op`), which tasks and
+    threads share. The lock is polled, since its holder may run on this event loop.
     """
     deadline = time.monotonic() + timeout_s
     while not _ALEMBIC.acquire(blocking=False):
         if time.monotonic() > deadline:
             raise StoreUnavailableError(
                 "Another migration in this process has been running for over "
-                f"{timeout_s:g} seconds. Nothing was changed; wait for it to end."
+                f"{timeout_s:g} seconds. Nothing was changed: try again when it has ended."
             )
         await asyncio.sleep(0.01)
     try:
@@ -302,51 +297,32 @@ async def _connect(
 
 
 def _check_form(revision: str, *, parts: int) -> None:
-    """Refuse what Alembic would stumble over."""
-    named = revision.split(":")
-    if not all(named) or len(named) > parts:
-        raise InvalidStateError(f"revision: {revision!r} names none")
+    """Reject what Alembic would answer with an error other than `CommandError`."""
+    ids = revision.split(":")
+    if not all(ids) or len(ids) > parts:
+        raise _no_such_revision(revision)
+
+
+def _no_such_revision(revision: str) -> InvalidStateError:
+    return InvalidStateError(f"revision: there is no revision {revision!r}")
 
 
 def _schema(url: DatabaseUrl, schema: str | None) -> str | None:
     return (schema or default_schema()) if url.dialect.supports_schema else None
 
 
-def _mismatch_error(found: str | None, url: DatabaseUrl, schema: str | None) -> SchemaMismatchError:
-    option = f" --schema {shlex.quote(schema)}" if schema else ""
-    x_option = f" -x {shlex.quote(f'schema={schema}')}" if schema else ""
-    if found is None:
-        state = "has no tables of a workflow store"
-    elif found > REVISION:
-        return SchemaMismatchError(
-            f"{url.name} is at revision {found}, which is newer than this version of "
-            f"workflow-store, made for {REVISION}: install the version that migrated it, or a "
-            "newer one.",
-            found=found,
-            expected=REVISION,
-        )
-    else:
-        state = f"is at revision {found}, and this version of workflow-store needs {REVISION}"
-    return SchemaMismatchError(
-        f"{url.name} {state}. Bring it up to date with `workflow-store migrate{option}` or "
-        f"`alembic{x_option} upgrade head`, or open the store with migrate=True.",
-        found=found,
-        expected=REVISION,
-    )
-
-
 def altered_tables_error(url: DatabaseUrl) -> SchemaMismatchError:
-    """Give the error for a database whose revision is right and whose tables are not."""
+    """Return the error for a database at the right revision whose tables are not right."""
     return SchemaMismatchError(
-        f"{url.name} is at revision {REVISION}, but its tables were dropped or altered "
-        "since: restore them from a backup.",
+        f"{url.name} is at revision {REVISION}, but its tables have been dropped or "
+        "altered since: restore them from a backup.",
         found=REVISION,
         expected=REVISION,
     )
 
 
 def _config(*, url: str | URL | None = None, schema: str | None = None) -> Config:
-    """Make a configuration that needs no file; nothing secret passes through its parser."""
+    """Return a configuration without a file; no secret passes through Alembic's parser."""
     from alembic.config import Config
 
     config = Config()

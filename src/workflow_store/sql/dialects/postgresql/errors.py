@@ -20,6 +20,8 @@ def classify_error(error: BaseException) -> ErrorInfo:
         code = getattr(cause, "sqlstate", None)
         if isinstance(code, str):
             kind, advice = _SQLSTATES.get(code) or _SQLSTATES.get(code[:2]) or (ErrorKind.OTHER, "")
+            if code == "42501":  # its message names an object, and no value
+                advice = advice.format(_primary_message(cause))
             return ErrorInfo(kind, f"SQLSTATE {code}", advice)
         if type(cause).__name__ == "ClientConfigurationError":
             return ErrorInfo(
@@ -34,6 +36,15 @@ def classify_error(error: BaseException) -> ErrorInfo:
                 "During a failover, try again later; otherwise check the hosts of the URL.",
             )
     return classify_by_type(error)
+
+
+def _primary_message(error: BaseException) -> str:
+    """Return the primary message of an error, which asyncpg keeps as an attribute.
+
+    https://www.postgresql.org/docs/current/protocol-error-fields.html
+    """
+    messages = (getattr(cause, "message", "") for cause in cause_chain(error))
+    return next(filter(None, messages), "insufficient privilege")
 
 
 # https://www.postgresql.org/docs/current/errcodes-appendix.html, by code or by class
@@ -55,7 +66,7 @@ _SQLSTATES = {
     "40P01": (ErrorKind.TRANSIENT, RETRY_LATER),  # deadlock_detected
     "42501": (
         ErrorKind.OTHER,
-        "The database user lacks a privilege: grant it, or use another user.",
+        "The database user lacks a privilege ({}): grant it, or use another user.",
     ),
     "42703": (ErrorKind.SCHEMA, NOT_OUR_TABLES),  # undefined_column
     "42P01": (ErrorKind.SCHEMA, NOT_OUR_TABLES),  # undefined_table

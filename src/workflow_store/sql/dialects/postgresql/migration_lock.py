@@ -1,4 +1,4 @@
-"""What keeps two migrations apart on PostgreSQL, and a migration from holding up everyone."""
+"""The lock that lets one migration run at a time, and limits on how long it blocks others."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from .pooler import PoolerMode, detect_pooler
 __all__ = ["migration_lock"]
 
 TABLE_LOCK_S = 3.0
-"""How long a revision waits for a lock on a table: for so long, others wait behind it."""
+"""How long a revision waits for a lock on a table; other sessions queue behind it meanwhile."""
 
 PAUSE_S = 2.0
-"""For them to pass, before the revision is tried again."""
+"""How long it then lets them proceed, before it is tried again."""
 
 
 @contextlib.asynccontextmanager
 async def migration_lock(
     connection: AsyncConnection, schema: str | None, timeout_s: float
 ) -> AsyncIterator[MigrationRunner]:
-    """Do what `StoreDialect.migration_lock` says."""
-    # A caller's engine may commit each statement by itself.
+    """Implement `StoreDialect.migration_lock`."""
+    # A caller's engine may be in autocommit mode.
     await connection.execution_options(isolation_level="READ COMMITTED")
     if await detect_pooler(connection) is PoolerMode.TRANSACTION:
         raise StoreUnavailableError(
-            "The connection goes through a pooler in transaction mode, which does not keep "
-            "the lock that a migration needs. Nothing was changed; migrate with the host "
-            "and port of the server itself."
+            "The connection goes through a pooler in transaction mode, which cannot keep the "
+            "lock that a migration needs. Nothing was changed: migrate with the host and port "
+            "of the server itself."
         )
     async with _advisory_lock(connection, schema, timeout_s), _lock_timeouts(connection, timeout_s):
         yield partial(_run, connection, timeout_s)
@@ -46,36 +46,38 @@ async def migration_lock(
 async def _advisory_lock(
     connection: AsyncConnection, schema: str | None, timeout_s: float
 ) -> AsyncIterator[None]:
-    """Hold a lock that belongs to the session.
+    """Hold a session-level advisory lock.
 
-    Asked for again and again instead of waited for inside the server: a session that waits
-    holds a snapshot, for which CREATE INDEX CONCURRENTLY in the holder would wait.
+    It is polled, since a session that waits inside the server holds a snapshot, and CREATE INDEX
+    CONCURRENTLY in the session with the lock would wait for that:
+    https://www.postgresql.org/docs/current/sql-createindex.html#SQL-CREATEINDEX-CONCURRENTLY
     """
     key = {"key": f"workflow_store.{schema or ''}"}
-    take = text("SELECT pg_try_advisory_lock(hashtextextended(:key, 0))")
-    give = text("SELECT pg_advisory_unlock(hashtextextended(:key, 0))")
+    acquire = text("SELECT pg_try_advisory_lock(hashtextextended(:key, 0))")
+    release = text("SELECT pg_advisory_unlock(hashtextextended(:key, 0))")
     deadline = time.monotonic() + timeout_s
-    while not await connection.scalar(take, key):
+    while not await connection.scalar(acquire, key):
         await connection.rollback()
         if time.monotonic() > deadline:
             raise StoreUnavailableError(
                 f"Another migration of these tables has been running for over {timeout_s:g} "
-                "seconds. Nothing was changed; wait for it to end, then run this again."
+                "seconds. Nothing was changed: try again when it has ended."
             )
         await asyncio.sleep(0.1)
     try:
         yield
     finally:
         await connection.rollback()
-        await connection.execute(give, key)
+        await connection.execute(release, key)
         await connection.commit()
 
 
 @contextlib.asynccontextmanager
 async def _lock_timeouts(connection: AsyncConnection, timeout_s: float) -> AsyncIterator[None]:
-    """Limit how long a statement waits for a lock: in a transaction, others wait behind it.
+    """Limit how long statements wait for locks, inside transactions to `TABLE_LOCK_S`.
 
-    Outside of one an index is built concurrently, behind which nobody waits.
+    Other sessions queue behind a statement that waits for a lock on a table. Outside of a
+    transaction a revision builds an index concurrently, which blocks nobody.
     """
     set_timeout = text("SELECT set_config('lock_timeout', :value, false)")
     before = await connection.scalar(text("SHOW lock_timeout"))
