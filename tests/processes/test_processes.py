@@ -10,7 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeAlias
 
-from support.processes import PATIENCE_S, Start, check_file, line, orphans, output, query
+from support.processes import Start, check_file, line, orphans, output, query
+from support.waiting import PATIENCE_S
 from support.programs.write_until_killed import content
 from workflow_store import (
     SqlWorkflowStore,

@@ -15,7 +15,7 @@ from workflow_store import ClaimLostError, WorkflowStore
 async def settled(store: WorkflowStore | None = None) -> None:
     """Wait until what was cancelled has come to its end in the background."""
 
-    async def nothing_under_way() -> bool:
+    def nothing_under_way() -> bool:
         others = asyncio.all_tasks() - {asyncio.current_task()}
         return not others and (store is None or checked_out(store) == 0)
 

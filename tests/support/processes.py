@@ -14,10 +14,9 @@ from typing import Any, TypeAlias
 import asyncpg
 from sqlalchemy import make_url
 
-PROGRAMS = Path(__file__).with_name("programs")
-PATIENCE_S = 120.0
-"""For what is awaited and must come: a bound against a hang, never a measure of speed."""
+from support.waiting import PATIENCE_S
 
+PROGRAMS = Path(__file__).with_name("programs")
 Start: TypeAlias = Callable[..., Awaitable[Process]]
 
 
