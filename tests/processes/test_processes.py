@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TypeAlias
 
 from support.processes import Start, check_file, line, orphans, output, query
-from support.waiting import PATIENCE_S
 from support.programs.write_until_killed import content
+from support.waiting import PATIENCE_S
 from workflow_store import (
     SqlWorkflowStore,
     TaskStatus,

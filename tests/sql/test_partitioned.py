@@ -7,7 +7,13 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from support.databases import checked_out, drop_database, new_database, on_server
+from support.databases import (
+    checked_out,
+    drop_database,
+    empty_tables,
+    new_database,
+    on_server,
+)
 from support.partitioning import partition
 from support.processes import query
 from workflow_store import ResumableWorkflowStore, WorkflowStore, WorkflowStoreError, open_store
@@ -28,7 +34,7 @@ def made_once(postgres_server: str) -> Iterator[str]:
 @pytest.fixture
 def partitioned_url(made_once: str) -> str:
     """A database with partitioned tables, empty."""
-    asyncio.run(on_server(made_once, "TRUNCATE runs, steps, claims RESTART IDENTITY"))
+    asyncio.run(empty_tables(made_once))
     return made_once
 
 

@@ -25,6 +25,14 @@ async def on_server(url: str, sql: str) -> None:
         await connection.close()
 
 
+async def empty_tables(url: str, schema: str = "public") -> None:
+    """Delete all rows, once nobody writes any more; several times faster than TRUNCATE."""
+    tables = [f"{schema}.{name}" for name in ("claims", "steps", "runs")]
+    deletes = "".join(f"DELETE FROM {table}; " for table in tables)
+    lock = f"LOCK TABLE {', '.join(tables)} IN EXCLUSIVE MODE; "
+    await on_server(url, f"BEGIN; {lock}{deletes}COMMIT")
+
+
 def new_database(server: str) -> str:
     """Create an empty database and give its URL."""
     name = f"wfs_{uuid.uuid4().hex}"
