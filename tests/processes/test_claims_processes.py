@@ -18,8 +18,8 @@ import asyncpg
 import pytest
 from sqlalchemy import make_url
 
-from support.processes import PATIENCE_S, Start, check_file, count, line, orphans, output, query
-from support.waiting import until
+from support.processes import Start, check_file, count, line, orphans, output, query
+from support.waiting import PATIENCE_S, until
 from workflow_store import (
     ClaimLostError,
     ResumableWorkflowStore,

@@ -108,21 +108,6 @@ async def execute(url: str, *statements: str) -> None:
             await on_server(url, sql)
 
 
-async def orphans(url: str) -> int:
-    sql = "SELECT count(*) FROM steps WHERE run_task_id NOT IN (SELECT run_task_id FROM runs)"
-    if url.startswith("sqlite"):
-        database = sqlite3.connect(path_of(url))
-        try:
-            return int(database.execute(sql).fetchone()[0])
-        finally:
-            database.close()
-    connection = await asyncpg.connect(url)
-    try:
-        return int(await connection.fetchval(sql))
-    finally:
-        await connection.close()
-
-
 @contextlib.asynccontextmanager
 async def locked(url: str, tables: str = "runs, steps") -> AsyncIterator[int]:
     """Hold what a write needs in another connection; gives its pid on PostgreSQL."""
@@ -195,3 +180,12 @@ async def terminate(url: str, *, but: int = 0) -> None:
         return pids.isdisjoint(await sessions(url))
 
     await until(ended)
+
+
+async def no_sessions(url: str) -> None:
+    """Wait until the server has seen every other client leave."""
+
+    async def none() -> bool:
+        return not await sessions(url)
+
+    await until(none)

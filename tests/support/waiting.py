@@ -1,4 +1,4 @@
-"""Waiting for events, within a bound that only a hang exceeds."""
+"""Waits for events, within a bound that only a hang exceeds."""
 
 from __future__ import annotations
 
