@@ -202,7 +202,7 @@ class TestHeartbeat:
                 return await super().renew_claim(claim)
 
         async with Counting() as store:
-            claim = await claimed(store, lease_s=2)
+            claim = await claimed(store, lease_s=3)
             async with kept(store, claim):
                 await store.enough.wait()
             assert await store.claim_run("run", owner="other") is None

@@ -238,10 +238,11 @@ async def test_a_server_that_is_read_only_is_unavailable_for_writes(postgres_url
                 await fails(call(), StoreUnavailableError, "25006", "primary")
 
 
+@pytest.mark.slow
 async def test_a_statement_that_runs_out_of_time_is_unavailable_until_the_lock_is_gone(
     postgres_url: str,
 ) -> None:
-    async with open_store(postgres_url, statement_timeout_s=0.5) as store:
+    async with open_store(postgres_url, statement_timeout_s=3) as store:
         await store.create_run(run())
         await store.upsert_step("r", step())
         async with locked(postgres_url, "steps"):

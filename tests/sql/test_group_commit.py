@@ -16,6 +16,7 @@ from sqlalchemy import make_url
 
 from support import ROOT
 from support.failures import refusing
+from support.waiting import PATIENCE_S
 from workflow_store import (
     RunNotFoundError,
     SqlWorkflowStore,
@@ -271,7 +272,7 @@ async def test_a_connection_lost_during_a_batch_loses_no_write(postgres_url: str
             asyncio.ensure_future(store.upsert_step("run", a_step(f"{n}"))) for n in range(30)
         ]
         blocked = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-        while (pid := await other.fetchval(blocked)) is None:  # noqa: ASYNC110 - the server's
+        while (pid := await other.fetchval(blocked)) is None:  # noqa: ASYNC110 - in the server
             await asyncio.sleep(0.01)
         await other.execute("SELECT pg_terminate_backend($1)", pid)
         await lock.rollback()
@@ -291,7 +292,8 @@ async def test_closing_settles_whatever_waits(database_url: str) -> None:
     ]
     await asyncio.sleep(0)
     await store.close()
-    outcomes = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 60)
+    async with asyncio.timeout(PATIENCE_S):
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
     written = outcomes.count(None)
     assert written >= group_commit.MAX_WAITING
     assert all(o is None or isinstance(o, StoreClosedError) for o in outcomes)
@@ -340,7 +342,7 @@ def test_two_processes_with_opposite_batches_never_deadlock(postgres_url: str) -
         for order in ("up", "down")
     ]
     try:
-        assert [process.wait(timeout=120) for process in processes] == [0, 0]
+        assert [process.wait(PATIENCE_S) for process in processes] == [0, 0]
     finally:
         for process in processes:
             process.kill()

@@ -38,6 +38,7 @@ from sqlalchemy import make_url
 
 from support import ROOT
 from support.databases import on_server
+from support.waiting import PATIENCE_S
 from workflow_store.cli.app import app
 
 PAGES = [
@@ -235,7 +236,7 @@ class Reader:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE if block.shown == "json" else subprocess.STDOUT,
             text=True,
-            timeout=120,
+            timeout=PATIENCE_S,
             check=False,
         )
         assert done.returncode == 0, f"{block.where}: {done.stdout}{done.stderr or ''}"

@@ -17,7 +17,7 @@ from support.engines import engine_of_a_host, plain
 from support.failures import locked, path_of, sessions, terminate
 from support.otel import Listener
 from support.otel import listening as listened
-from support.waiting import until
+from support.waiting import PATIENCE_S, until
 from workflow_store import SqlWorkflowStore, open_store
 from workflow_store.sql import telemetry
 from workflow_store.sql.telemetry import spans
@@ -216,7 +216,7 @@ print(json.dumps([name for name in sys.modules if name.startswith("opentelemetry
 def test_a_program_without_opentelemetry_never_imports_it(sqlite_url: str, api: str) -> None:
     """Neither where the package is installed, nor where it is not."""
     command = [sys.executable, "-W", "error", "-c", QUIET, sqlite_url, api]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout) == []
     assert path_of(sqlite_url).exists()
