@@ -8,7 +8,6 @@ BIN := $(VENV)/bin
 JOBS ?= 4  # test processes at once; most tests wait for a database
 TESTS ?= tests
 PYTEST := -m pytest --numprocesses $(strip $(JOBS)) --dist worksteal
-FAST := not process and not slow
 
 .PHONY: help demo test test-all coverage check docs bench format clean
 
@@ -44,14 +43,14 @@ demo: $(DEMO)/.ready  ## crash workflows half-way and resume them; URL=postgresq
 	$(DEMO)/bin/python examples/payment.py $(if $(URL),--url '$(URL)')
 
 test: $(VENV)/.ready  ## the contract on every store and all other fast tests, under 3 minutes
-	$(BIN)/python $(PYTEST) -m '$(FAST)' $(TESTS)
+	$(BIN)/python $(PYTEST) -m 'not slow' $(TESTS)
 
 test-all: test  ## all tests: those of `make test`, then the slow ones
-	$(BIN)/python $(PYTEST) -m 'not ($(FAST))' $(TESTS)
+	$(BIN)/python $(PYTEST) -m slow $(TESTS)
 
 coverage: $(VENV)/.ready  ## the fast tests again, with branch coverage of src
 	$(BIN)/python -m coverage erase
-	$(BIN)/python -m coverage run $(PYTEST) -m '$(FAST)' $(TESTS)
+	$(BIN)/python -m coverage run $(PYTEST) -m 'not slow' $(TESTS)
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report
 

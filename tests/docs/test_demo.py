@@ -17,6 +17,8 @@ from support import ROOT
 from workflow_store import ClaimLostError, InMemoryWorkflowStore, RunClaim, StoreUnavailableError
 from workflow_store.testing import a_run
 
+pytestmark = pytest.mark.slow
+
 DEFINITION = json.loads((ROOT / "examples/workflows/stdlib_report.json").read_text())
 STEP_IDS = [step["id"] for step in DEFINITION["steps"]]
 

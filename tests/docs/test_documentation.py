@@ -17,6 +17,8 @@ from support.documentation import PAGES, READ, Reader, blocks
 from workflow_store import testing
 from workflow_store.sql.dialects import EngineOptions
 
+pytestmark = pytest.mark.slow
+
 README = (ROOT / "README.md").read_text("utf-8")
 REFERENCE = "\n".join(
     path.read_text("utf-8") for path in sorted((ROOT / "docs" / "reference").glob("*.md"))

@@ -24,7 +24,7 @@ from workflow_store import (
 from workflow_store.sql import migrate
 from workflow_store.testing import a_run, a_step
 
-pytestmark = pytest.mark.process
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture

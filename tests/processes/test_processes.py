@@ -10,6 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeAlias
 
+import pytest
+
 from support.processes import Start, check_file, line, orphans, output, query
 from support.programs.write_until_killed import content
 from support.waiting import PATIENCE_S
@@ -21,6 +23,8 @@ from workflow_store import (
     WorkflowStore,
     open_store,
 )
+
+pytestmark = pytest.mark.slow
 
 Acknowledged: TypeAlias = dict[tuple[str, str], int]
 """The last number that was acknowledged, by what was written and its key."""

@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import asyncpg
+import pytest
 
 from support.databases import on_server
 from workflow_store import SqlWorkflowStore, open_store
 from workflow_store.sql import migrate
 from workflow_store.testing import a_run, a_step
+
+pytestmark = pytest.mark.slow
 
 JSON_COLUMNS = {"definition", "input", "context", "result", "error"}
 ODD_SCHEMA = 'it\'s "odd": $$%s'

@@ -21,6 +21,8 @@ from workflow_store.sql import migrate
 from workflow_store.sql.doctor import Finding, Verdict, examine
 from workflow_store.testing import ResumableWorkflowStoreContract, a_run, a_step
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def made_once(postgres_server: str) -> Iterator[str]:

@@ -27,6 +27,8 @@ from workflow_store.sql.doctor import Verdict, examine
 from workflow_store.sql.models import REVISION
 from workflow_store.testing import ResumableWorkflowStoreContract, a_run, a_step
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def pooler(postgres_server: str) -> Iterator[Pgbouncer]:
