@@ -10,7 +10,7 @@ in place of `postgresql://user:password@host/database`.
 * `sql` is applied statement by statement.
 * `text` directly below is all that the block above prints, and `json` all that it prints on
   standard output; `…` stands for anything.
-* A block below the comment `<!-- run by tests/test_….py -->` has a test of its own.
+* A block below the comment `<!-- run by tests/….py -->` has a test of its own.
 * A block below the comment `<!-- not run: why -->` is only read for its syntax.
 """
 
