@@ -1,4 +1,4 @@
-"""What the documentation shows works as it is shown."""
+"""Everything that the documentation shows works as shown."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def _with_helpers(test: Path) -> str:
 
 
 def test_the_readme_names_every_option_as_it_is() -> None:
-    """One that the README lacks, nobody finds."""
+    """Users look for options there."""
     for option in EngineOptions.__annotations__:
         assert option in README
 

@@ -1,4 +1,4 @@
-"""A server that dies, and its standby that takes over."""
+"""A primary that fails, and its standby that takes over."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ async def test_a_failover_loses_nothing_that_was_acknowledged_and_claims_still_f
 
 
 async def test_what_no_standby_has_is_not_acknowledged(pair: tuple[Server, Server]) -> None:
-    """A commit that waits for one in vain is never told as done, whichever call it was."""
+    """A commit that waits for a standby in vain is never reported as done."""
     primary, standby = pair
     url = url_of(primary, standby)
     await migrate.upgrade(url)
@@ -162,7 +162,7 @@ async def test_with_standbys_alone_a_store_is_unavailable_and_then_opens(
 
 
 async def test_a_host_that_is_silent_keeps_nobody_from_the_next(postgres_server: str) -> None:
-    """As a machine without power: it refuses nothing, and never answers."""
+    """Like a machine without power: it never answers, not even with a refusal."""
     with primary_and_standby() as (primary, _), silent() as port:
         url = url_of(primary)
         await migrate.upgrade(url)

@@ -29,7 +29,7 @@ A_CLAIM = RunClaim("r", "me", 1, 30.0, datetime.now(UTC))
 def all_calls(
     store: SqlWorkflowStore, claim: RunClaim
 ) -> dict[str, Callable[[], Awaitable[object]]]:
-    """The seven and all others that ask the database."""
+    """Return all calls that use the database."""
     now = datetime.now(UTC)
     return {
         **calls(store),
@@ -71,7 +71,7 @@ async def no_call_hangs(between: Network, open_: Callable[[], SqlWorkflowStore])
         await asyncio.gather(*under_way)
         assert {checked_out(store) for store in stores.values()} == {0}
         between.mend()
-        for store in stores.values():  # what was given up is in nobody's way
+        for store in stores.values():  # the calls that timed out block no other
             await store.upsert_step("r", step())
             assert await store.list_steps("r") == [step()]
         between.cut()
@@ -106,7 +106,7 @@ async def test_no_call_waits_for_ever_for_a_server_that_is_cut_off(
 
 
 async def test_no_call_on_the_engine_of_a_host_waits_for_ever(cut: tuple[Network, str]) -> None:
-    """Which has set no limit of its own."""
+    """The engine sets no timeout."""
     between, url = cut
     engine = create_async_engine(
         url.replace("postgresql:", "postgresql+asyncpg:"), pool_size=20, max_overflow=0
@@ -121,7 +121,7 @@ async def test_no_call_on_the_engine_of_a_host_waits_for_ever(cut: tuple[Network
     "words", [b"pg_catalog.version", b"workflow_store_alembic_version", b"COMMIT"]
 )
 async def test_opening_does_not_wait_for_ever(cut: tuple[Network, str], words: bytes) -> None:
-    """Wherever the server falls silent after it took the connection."""
+    """Whenever the server stops responding after it accepted the connection."""
     between, url = cut
     store = SqlWorkflowStore(url, statement_timeout_s=LIMIT_S, connect_timeout_s=LIMIT_S)
     between.cut_at(words)
@@ -161,7 +161,7 @@ async def test_the_revision_is_not_waited_for_for_ever(
 async def test_a_connection_whose_server_was_only_slow_is_kept(
     postgres_url: str, *, transaction_pooler: bool
 ) -> None:
-    """Whatever ran out of time is over in the server, too, and so is its transaction."""
+    """Statements that timed out have ended in the server too, with their transactions."""
     async with SqlWorkflowStore(
         postgres_url,
         statement_timeout_s=LIMIT_S,
@@ -181,7 +181,7 @@ async def test_a_connection_whose_server_was_only_slow_is_kept(
 async def test_an_examination_may_be_looked_at_slowly(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing is asked of the server meanwhile, and so nothing is missed."""
+    """A consumer may pause between findings for longer than any timeout."""
     monkeypatch.setattr(doctor, "LIMIT_S", LIMIT_S)
     monkeypatch.setattr(dialect, "GRACE_S", 0.5)
     found = []

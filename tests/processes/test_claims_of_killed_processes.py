@@ -49,11 +49,13 @@ class Crew:
 
     def committed(self) -> int:
         assert all(process.returncode is None for process in self.at_work.values())
-        return sum(len(told(journal, "committed")) for journal in self._folder.glob("worker-*"))
+        return sum(
+            len(journaled(journal, "committed")) for journal in self._folder.glob("worker-*")
+        )
 
     async def kill_one_and_hire_another(self) -> None:
         """Kill one in the middle of its work."""
-        busy = [journal for journal in self.at_work if told(journal, "committed")]
+        busy = [journal for journal in self.at_work if journaled(journal, "committed")]
         process = self.at_work.pop(random.choice(busy))
         process.kill()
         self.killed.append(process)
@@ -66,12 +68,12 @@ class Crew:
             _, stderr = await process.communicate()
             assert (process.returncode, stderr.decode()) == (-signal.SIGKILL, "")
 
-    def told(self, what: str) -> list[list[str]]:
-        return [words for path in self._folder.glob("worker-*") for words in told(path, what)]
+    def journaled(self, what: str) -> list[list[str]]:
+        return [words for path in self._folder.glob("worker-*") for words in journaled(path, what)]
 
 
-def told(journal: Path, what: str) -> list[list[str]]:
-    """Give the complete lines of a journal that begin with a word, without that."""
+def journaled(journal: Path, what: str) -> list[list[str]]:
+    """Return the complete lines of a journal that begin with a word, without the word."""
     lines = journal.read_text().splitlines(keepends=True)
     words = [text.rstrip("\n").split("/") for text in lines if text.endswith("\n")]
     return [rest for first, *rest in words if first == what]
@@ -120,16 +122,16 @@ async def test_runs_of_workers_that_are_killed_end_complete_with_every_step_comm
             taken_over += len(set(tokens)) > 1
             for step in snapshot.steps:
                 by_attempt[step.result["attempt"]] = (name, step.step_id, step.result["token"])
-    acknowledged = crew.told("committed")
+    acknowledged = crew.journaled("committed")
     for name, step_id, token, attempt in acknowledged:
         assert by_attempt[attempt] == (name, step_id, int(token))
     assert len({(name, step_id) for name, step_id, *_ in acknowledged}) == len(acknowledged)
     assert len(by_attempt) == len(names) * len(step_ids)
-    # Of what a worker had committed when it was killed, at most one per run was not told.
+    # A worker that is killed has journaled all of its commits except one per run at most.
     assert len(by_attempt) - len(acknowledged) <= 5 * len(crew.killed)
     assert len(crew.killed) >= 5
     assert taken_over >= 5
-    assert crew.told("lost"), "nobody that hung was refused"
+    assert crew.journaled("lost"), "no worker that hung was refused"
     assert await orphans(database_url) == []
     await check_file(database_url)
 

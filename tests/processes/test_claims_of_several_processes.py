@@ -33,7 +33,7 @@ async def all_of(calls: Iterable[Awaitable[object]]) -> None:
 
 
 async def lapsed_claims(store: SqlWorkflowStore, names: Iterable[str]) -> int:
-    """Claim runs with leases that run out; give the last token."""
+    """Claim runs, wait until the leases expire, and return the last token."""
     tokens = []
     for name in names:
         claim = await store.claim_run(name, owner="before", lease_s=SHORT_S)
@@ -44,7 +44,7 @@ async def lapsed_claims(store: SqlWorkflowStore, names: Iterable[str]) -> int:
 
 
 async def deadlocks(url: str) -> int:
-    """How often a PostgreSQL server had to break a circle of waiting transactions here."""
+    """Return how many deadlocks PostgreSQL detected in this database."""
     if url.startswith("sqlite"):
         return 0
     sql = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
@@ -64,9 +64,9 @@ TAKE_OVER = (
 
 @asynccontextmanager
 async def take_over(url: str) -> AsyncIterator[Callable[[], Awaitable[bool]]]:
-    """Take the run over, as `claim_run` does; it is committed with the block.
+    """Take the run over, as `claim_run` does, and commit at the end of the block.
 
-    Gives what tells whether a session waits for that.
+    Yields a condition: whether a session waits for that commit.
     """
     if url.startswith("sqlite"):
 
@@ -130,7 +130,7 @@ async def test_a_write_that_waits_while_its_run_is_taken_over_is_refused(
 async def test_a_run_whose_lapsed_owner_is_writing_is_not_taken_over_before_that_has_ended(
     postgres_url: str, write: str
 ) -> None:
-    """A write that has found its claim is finished; whoever comes next finds all of it."""
+    """A write that has passed the fence is finished; the next owner finds all of it."""
     async with SqlWorkflowStore(postgres_url) as store:
         await store.create_run(a_run())
         await store.upsert_step("run", a_step("late"))
@@ -191,7 +191,7 @@ async def test_abandoned_runs_that_many_processes_ask_for_at_once_are_given_once
 async def test_a_run_that_many_owners_in_many_processes_claim_at_once_is_given_to_one(
     database_url: str, start: Start
 ) -> None:
-    """Whether it was never claimed or its lease ran out; and to nobody while one holds it."""
+    """Whether it was never claimed or its lease expired; to none while another holds it."""
     free, lapsed = [f"free {n}" for n in range(3)], [f"lapsed {n}" for n in range(3)]
     async with SqlWorkflowStore(database_url) as store:
         await all_of(store.create_run(a_run(name)) for name in (*free, *lapsed, "held"))

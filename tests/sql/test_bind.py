@@ -35,7 +35,7 @@ from workflow_store.testing.samples import HOSTILE_VALUES, exact
 async def test_what_is_written_stands_or_falls_with_the_hosts_transaction(
     host: Host, end: str
 ) -> None:
-    """All seven see what was written before in the transaction; nobody else does."""
+    """All seven see the writes of the transaction; other connections do not."""
     store = host.store
     await store.create_run(a_run("old"))
     await store.upsert_step("old", a_step())

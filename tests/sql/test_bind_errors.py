@@ -70,7 +70,7 @@ async def test_what_is_refused_leaves_the_transaction_usable(host: Host) -> None
 async def test_a_run_that_goes_while_its_step_is_written_is_not_found_and_nothing_else(
     postgres_url: str,
 ) -> None:
-    """The foreign key tells, when the deletion commits; the transaction goes on."""
+    """The foreign key fails when the deletion commits; the transaction stays usable."""
     engine = plain(postgres_url)
     async with SqlWorkflowStore(postgres_url) as store:
         await store.create_run(a_run())
@@ -141,7 +141,7 @@ async def test_a_connection_to_another_kind_of_database_is_refused(
 
 
 def check(error: WorkflowStoreError, expected: type[WorkflowStoreError], url: str) -> None:
-    """Make sure that an error is ours, has a cause, and tells no secret."""
+    """Assert that an error is ours, has a cause, and contains no secret."""
     assert type(error) is expected
     assert error.__cause__ is not None
     assert "password" not in str(error).lower()
@@ -193,7 +193,7 @@ async def test_a_connection_that_the_host_has_closed_is_our_error(host: Host, ca
 async def test_a_transaction_that_has_failed_and_a_server_that_hangs_up_are_our_errors(
     postgres_url: str, call: str
 ) -> None:
-    """Whatever the host did before in the transaction."""
+    """Independent of earlier statements of the host in the transaction."""
     engine = plain(postgres_url)
     async with SqlWorkflowStore(postgres_url) as store:
         async with engine.connect() as connection:

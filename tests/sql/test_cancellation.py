@@ -164,7 +164,7 @@ async def test_a_timeout_around_a_call_is_the_callers_own_timeout_error(
 
 
 async def test_a_cancelled_write_never_happens_after_the_next_write(store: WorkflowStore) -> None:
-    """What was begun may still be completed, but what is written afterwards stays."""
+    """A write that was begun may still complete, but later writes stay."""
     for mark in range(1, 120, 2):
         await store.create_run(run("r", mark))
         await cancelled(store.upsert_step("r", step("s", mark)), some_delay())
@@ -197,7 +197,7 @@ async def in_one_group(*calls: Coroutine[Any, Any, object]) -> None:
 async def test_a_failing_sibling_cancels_the_calls_of_its_task_group_and_nothing_else(
     store: WorkflowStore,
 ) -> None:
-    """What the group had begun is whole; calls outside of the group come to their end."""
+    """Writes of the group are whole; calls outside of the group complete."""
     await store.create_run(run("r"))
     for mark in range(1, 11):
         outside = asyncio.create_task(store.upsert_step("r", step("outside", mark)))

@@ -46,7 +46,7 @@ async def a_claim(store: ResumableWorkflowStore, lease_s: float = 3600) -> RunCl
 async def test_a_cancelled_claim_renewal_or_release_is_made_whole_or_not_at_all(
     store: ResumableWorkflowStore,
 ) -> None:
-    """The tokens go on growing, and nobody but the owner comes in between."""
+    """Tokens keep growing, and no other owner gets the claim in between."""
     await store.create_run(run("r"))
     token = 0
     for number in range(120):
@@ -96,7 +96,7 @@ async def test_a_cancelled_take_over_has_all_of_the_runs_or_none(
 async def test_a_cancelled_fenced_write_is_whole_or_undone_and_never_after_a_take_over(
     store: ResumableWorkflowStore,
 ) -> None:
-    """What goes on in the background is as much under the fence as what is awaited."""
+    """Work that continues in the background is fenced like awaited work."""
     for mark in range(1, 101):
         await store.create_run(run("r", -mark))
         await store.upsert_step("r", step("s", -mark))

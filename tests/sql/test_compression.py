@@ -1,4 +1,4 @@
-"""Large JSON values are compressed by lz4 where the server can do that, and stay as they are."""
+"""Large JSON values are compressed by lz4 if the server supports it, and stay the same."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def compressed_by_lz4(url: str, schema: str = "public") -> set[str]:
 
 
 async def test_where_the_server_has_lz4_large_values_are_compressed_by_it(lz4_url: str) -> None:
-    """What was written before stays as it was and is read alike."""
+    """Rows from before stay compressed as they were, and are read the same."""
     async with SqlWorkflowStore(lz4_url, migrate=True) as store:
         await migrate.downgrade(lz4_url, "0001")
         assert await compressed_by_lz4(lz4_url) == set()

@@ -1,4 +1,4 @@
-"""Writes that are made at once share transactions, and nobody notices but the clock."""
+"""Concurrent writes share transactions, each with its own outcome."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ PROGRAMS = ROOT / "tests" / "support" / "programs"
 
 
 class Recorder:
-    """What a writer commits, in place of a database; it commits when it is told to."""
+    """Records the batches of a writer, and commits when the test allows it."""
 
     def __init__(self) -> None:
         self.batches: list[tuple[str, list[Sequence[Any]]]] = []
@@ -74,7 +74,7 @@ async def test_a_write_alone_goes_out_at_once_and_alone() -> None:
 
 
 async def test_what_arrives_during_a_commit_goes_out_together_in_the_next() -> None:
-    """And nobody's await ends before the commit of its own row."""
+    """No await ends before the commit of its own row."""
     recorder = Recorder()
     first = await recorder.hold()
     others = [recorder.begin(f"{n}") for n in range(20)]
@@ -86,7 +86,7 @@ async def test_what_arrives_during_a_commit_goes_out_together_in_the_next() -> N
 
 
 async def test_the_later_of_two_writes_to_one_key_is_written_at_the_place_of_the_earlier() -> None:
-    """Both callers are told."""
+    """Both callers get a result."""
     recorder = Recorder()
     await recorder.hold()
     tasks = [recorder.begin(*pair) for pair in (("a", 1), ("b", 2), ("a", 3))]
@@ -128,7 +128,7 @@ async def test_a_lost_database_fails_every_caller_with_an_error_of_its_own() -> 
 
 
 async def test_a_cancelled_caller_leaves_the_others_alone() -> None:
-    """What was not begun yet is not written; what was begun is committed."""
+    """A write that was not begun is dropped; one that was begun is committed."""
     recorder = Recorder()
     first = await recorder.hold()
     tasks = [recorder.begin(key) for key in ("a", "b", "c")]
@@ -261,7 +261,7 @@ async def test_writes_of_all_kinds_made_at_once_settle(database_url: str) -> Non
 
 
 async def test_a_connection_lost_during_a_batch_loses_no_write(postgres_url: str) -> None:
-    """What waits behind a lock when the server ends the session is written by the next one."""
+    """Writes that wait for a lock when the server ends the session are written by the next."""
     async with open_store(postgres_url) as store:
         await store.create_run(a_run())
         other = await asyncpg.connect(postgres_url)

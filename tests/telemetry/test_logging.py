@@ -1,4 +1,4 @@
-"""What the store says by the logger `workflow_store`: little, and nothing that is secret."""
+"""Log lines of the logger `workflow_store`: few, and without secrets."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _everything_is_taken(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def said(caplog: pytest.LogCaptureFixture, by: str = "") -> list[tuple[str, str]]:
-    """Give the level and the text of each line of ours, of one module or of all."""
+    """Return the level and the text of each of our lines, of one module or of all."""
     name = f"workflow_store.sql.{by}" if by else "workflow_store."
     return [
         (record.levelname, record.getMessage())
@@ -102,7 +102,7 @@ async def test_what_goes_well_is_not_said(
 async def test_a_retry_is_a_warning_that_names_the_kind_of_failure(
     postgres_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Once for an outage, however many calls it hits; the others are for whoever debugs."""
+    """Once for an outage, however many calls it hits; the others are logged at DEBUG."""
     async with open_store(postgres_url) as store:
         await store.create_run(a_run())
         caplog.clear()
@@ -157,7 +157,7 @@ async def test_a_batch_that_is_refused_is_a_warning(
 async def test_a_failure_that_no_caller_hears_of_is_a_warning(
     postgres_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A cancelled call does not stop what it had begun, and nobody awaits how that ends."""
+    """A cancelled call's write continues in the background, where no caller awaits it."""
     async with open_store(postgres_url, statement_timeout_s=3) as store:
         await store.create_run(a_run())
 
@@ -207,7 +207,7 @@ async def test_a_purge_says_what_it_deleted(
 async def test_who_lost_a_claim_and_who_took_over_is_said(
     database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """By a write, by a renewal, and by whoever found the run abandoned."""
+    """By a write, by a renewal, and by the claim of the abandoned run."""
     async with open_store(database_url) as store:
         await store.create_run(a_run())
         claim = await store.claim_run("run", owner="first", lease_s=0.001)
@@ -265,7 +265,7 @@ async def test_no_payload_and_no_password_is_said(
 async def test_an_id_is_one_line_of_plain_text(
     sqlite_url: str, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
-    """Whatever is in it, it neither begins a line nor steers a terminal."""
+    """Its characters never begin a line or control a terminal."""
     caplog.clear()
     async with open_store(sqlite_url) as store:
         await store.create_run(a_run(name))
