@@ -33,6 +33,7 @@ def roles(postgres_server: str) -> Iterator[Roles]:
         yield roles
 
 
+@pytest.mark.slow
 class TestWithARoleThatMayNotCreate(ResumableWorkflowStoreContract):
     """PostgreSQL in a schema of our own, with the rights that docs/host.md grants and no other."""
 

@@ -7,6 +7,8 @@ import random
 from collections.abc import Awaitable
 from datetime import UTC, datetime
 
+import pytest
+
 from support.cancellation import cancelled, settled, some_delay
 from support.databases import checked_out
 from support.marked_runs import (
@@ -27,6 +29,8 @@ from workflow_store import (
     RunClaim,
     TaskStatus,
 )
+
+pytestmark = pytest.mark.slow
 
 
 async def holds(store: ResumableWorkflowStore, claim: RunClaim) -> bool:

@@ -12,6 +12,7 @@ from contextvars import ContextVar
 from typing import Any
 
 import asyncpg
+import pytest
 from sqlalchemy import make_url
 
 from support import ROOT
@@ -335,6 +336,7 @@ async def test_a_database_that_is_gone_fails_all_that_wait(sqlite_url: str) -> N
         await store.upsert_step("run", a_step())
 
 
+@pytest.mark.slow
 def test_two_processes_with_opposite_batches_never_deadlock(postgres_url: str) -> None:
     """The same steps and contexts, in opposite orders, at the same time."""
     processes = [

@@ -48,7 +48,7 @@ TRANSACTIONAL = {
     "sqlite-begin": Kind("sqlite_url", lambda url: recipe(url, "BEGIN")),
     "sqlite-begin-immediate": Kind("sqlite_url", lambda url: recipe(url, "BEGIN IMMEDIATE")),
     "postgresql": Kind("postgres_url", plain),
-    "postgresql-schema": Kind("empty_postgres_url", plain, ODD_SCHEMA),
+    "postgresql-schema": Kind("odd_schema_url", plain, ODD_SCHEMA),
     "postgresql-lossy-json": Kind(
         "postgres_url",
         lambda url: plain(url, json_serializer=lossy_dumps, json_deserializer=lossy_loads),
