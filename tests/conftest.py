@@ -19,9 +19,9 @@ from support.engines import engine_of_a_host
 from support.otel import Listener, listening
 from support.processes import Start, programs
 from support.progress import Progress
-from support.waiting import until
+from support.waiting import PATIENCE_S, until
 from workflow_store import InMemoryWorkflowStore, SqlWorkflowStore, WorkflowStore, open_store
-from workflow_store.sql import migrate
+from workflow_store.sql import doctor, migrate
 
 pytest.register_assert_rewrite("support.doctor", "support.failures")
 
@@ -48,10 +48,11 @@ BACKENDS = ("memory", "sqlite-file", "sqlite-memory", "postgresql")
 
 
 @pytest.fixture(autouse=True)
-def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Remove the developer's own settings."""
+def _settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Remove the developer's own settings, and give doctor time on a busy machine."""
     monkeypatch.delenv("WORKFLOW_STORE_URL", raising=False)
     monkeypatch.delenv("WORKFLOW_STORE_SCHEMA", raising=False)
+    monkeypatch.setattr(doctor, "LIMIT_S", PATIENCE_S)
 
 
 @pytest.fixture(scope="session")

@@ -19,8 +19,6 @@ from workflow_store import (
     open_store,
 )
 
-pytestmark = pytest.mark.slow
-
 
 async def test_a_cancelled_opening_can_be_repeated_and_closed_without_a_leak(
     database_url: str,

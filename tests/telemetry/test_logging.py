@@ -254,6 +254,7 @@ async def test_no_payload_and_no_password_is_said(
             assert CANARY not in logging.Formatter().format(record) + repr(vars(record))
 
 
+@pytest.mark.slow
 @settings(
     max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
