@@ -1,11 +1,11 @@
-"""Find dead links inside of the site, and what it loads from outside."""
+"""Report dead links inside the site, and everything that it loads from other servers."""
 
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-LOADED = {"img", "link", "script", "source", "iframe"}
+LOADING_TAGS = {"img", "link", "script", "source", "iframe"}
 
 
 class Page(HTMLParser):
@@ -25,41 +25,41 @@ class Page(HTMLParser):
                 self.links.append((tag, value))
 
 
-def faults(site: Path) -> list[str]:
-    """Tell what is wrong with the site."""
+def problems(site: Path) -> list[str]:
+    """Return one line for each problem of the site."""
     pages = {path: Page(path) for path in site.rglob("*.html")}
-    found = []
+    lines = []
     for path, page in pages.items():
         for tag, link in page.links:
             parts = urlsplit(link)
             if parts.scheme or parts.netloc:
-                if tag in LOADED and parts.scheme != "data":
-                    found.append(f"{path}: loads {link}")
+                if tag in LOADING_TAGS and parts.scheme != "data":
+                    lines.append(f"{path}: loads {link}")
                 continue
-            where = unquote(parts.path)
+            link_path = unquote(parts.path)
             # 404.html may be shown at any address, so its links begin at the root.
-            base = site if where.startswith("/") else path.parent
-            target = (base / where.lstrip("/")).resolve() if where else path
+            base = site if link_path.startswith("/") else path.parent
+            target = (base / link_path.lstrip("/")).resolve() if link_path else path
             target = target / "index.html" if target.is_dir() else target
             if not target.is_file():
-                found.append(f"{path}: there is no {link}")
+                lines.append(f"{path}: dead link {link}")
             elif parts.fragment and target in pages:
                 anchor = unquote(parts.fragment)
                 if anchor not in pages[target].anchors and anchor != "__top":
-                    found.append(f"{path}: there is no such place {link}")
+                    lines.append(f"{path}: no such anchor {link}")
     styles = ((path, path.read_text("utf-8")) for path in site.rglob("*.css"))
     loading = (path for path, text in styles if "url(http" in text or "@import" in text)
-    return found + [f"{path}: loads from elsewhere" for path in loading]
+    return lines + [f"{path}: loads from another server" for path in loading]
 
 
 def main() -> None:
-    """Print what is wrong; end with 1 if anything is."""
+    """Print the problems; exit with 1 if there are any."""
     site = Path(sys.argv[1]).resolve()
-    found = faults(site)
-    print(*found, sep="\n", end="\n" if found else "")
-    if found or not (site / "index.html").is_file():
+    lines = problems(site)
+    print(*lines, sep="\n", end="\n" if lines else "")
+    if lines or not (site / "index.html").is_file():
         sys.exit(1)
-    print(f"{len(list(site.rglob('*.html')))} pages, no dead link inside, nothing from elsewhere")
+    print(f"{len(list(site.rglob('*.html')))} pages, no dead link, nothing from other servers")
 
 
 main()

@@ -1,4 +1,4 @@
-"""Build the wheel, install it where no checkout is near, and use it there."""
+"""Build the wheel, install it into an environment of its own, and use it there."""
 
 import shutil
 import subprocess
@@ -27,35 +27,36 @@ def output(*command: object, cwd: Path, code: int = 0) -> str:
 
 
 def use_the_command(binaries: Path, folder: Path, version: str) -> None:
-    """Without its extra it says how to get it; with it, it works from a folder of no checkout."""
+    """Check that the command names its missing extra, and that it works with it."""
     python, command = binaries / "python", binaries / "workflow-store"
     for way in ([python, "-m", "workflow_store"], [command]):
-        told = output(*way, "--version", cwd=folder, code=1)
-        assert "pip install 'workflow-store[cli]'" in told, told
-        assert "Traceback" not in told, told
+        printed = output(*way, "--version", cwd=folder, code=1)
+        assert "pip install 'workflow-store[cli]'" in printed, printed
+        assert "Traceback" not in printed, printed
     (wheel,) = folder.glob("*.whl")
     run(python, "-m", "pip", "install", "--quiet", f"{wheel}[cli]", cwd=folder)
     for way in ([python, "-m", "workflow_store"], [command]):
         assert output(*way, "--version", cwd=folder).strip() == version
-    told = output(command, "runs", "list", "--url", RUNS, cwd=folder, code=3)
-    assert "is not there" in told, told
+    printed = output(command, "runs", "list", "--url", RUNS, cwd=folder, code=3)
+    assert "is not there" in printed, printed
     output(command, "migrate", "--url", RUNS, cwd=folder)
     assert '"runs":[]' in output(command, "runs", "list", "--url", RUNS, "--json", cwd=folder)
     output(command, "doctor", "--url", RUNS, cwd=folder)
 
 
 def check_metadata(binaries: Path) -> str:
-    """What an index shows of the wheel is there; give its version."""
+    """Check the metadata that an index shows, and return the version."""
     (info,) = binaries.parent.glob("lib/*/site-packages/workflow_store-*.dist-info")
-    found = Distribution.at(info).metadata
-    assert found["Summary"]
-    assert found["License-Expression"] == "Apache-2.0"
-    assert found["Requires-Python"] == ">=3.11"
-    assert "Typing :: Typed" in found.get_all("Classifier", [])
-    assert found["Description-Content-Type"] == "text/markdown"
+    metadata = Distribution.at(info).metadata
+    assert metadata["Summary"]
+    assert metadata["License-Expression"] == "Apache-2.0"
+    assert metadata["Requires-Python"] == ">=3.11"
+    assert metadata.get_all("Provides-Extra") == ["cli", "telemetry", "testing"]
+    assert "Typing :: Typed" in metadata.get_all("Classifier", [])
+    assert metadata["Description-Content-Type"] == "text/markdown"
     assert (info / "licenses" / "LICENSE").is_file()
     assert (info.parent / "workflow_store" / "py.typed").is_file()
-    return str(found["Version"])
+    return str(metadata["Version"])
 
 
 with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
@@ -81,4 +82,4 @@ with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
     finally:
         server.cleanup()
     use_the_command(binaries, folder, version)
-    print("and so does its command")
+    print("its command works, too")

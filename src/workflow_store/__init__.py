@@ -55,5 +55,7 @@ __all__ = [
     "open_store",
 ]
 
+__version__ = "0.1.0"
+
 # What is said and nobody listens to is not written to stderr.
 logging.getLogger(__name__).addHandler(logging.NullHandler())

@@ -32,6 +32,8 @@ from support.samples import filled, hostile, lines_of, several, snapshot, step
 from support.waiting import PATIENCE_S
 from workflow_store.archive import to_line
 
+pytestmark = pytest.mark.slow
+
 URL_WITH_PASSWORD = f"postgresql://user:{PASSWORD}@host/name"
 
 

@@ -1,4 +1,4 @@
-"""What the documentation shows works as it is shown."""
+"""Everything that the documentation shows works as shown."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from support.databases import drop_database, new_database
 from support.documentation import PAGES, READ, Reader, blocks
 from workflow_store import testing
 from workflow_store.sql.dialects import EngineOptions
+
+pytestmark = pytest.mark.slow
 
 README = (ROOT / "README.md").read_text("utf-8")
 REFERENCE = "\n".join(
@@ -74,16 +76,15 @@ def test_each_block_is_run_or_read_or_says_why_not() -> None:
 
 
 def _with_helpers(test: Path) -> str:
-    """Give the text of a test file and of what it imports from beside it."""
+    """Return the text of a test file and of the helpers that it imports."""
     text = test.read_text("utf-8")
-    named = (
-        test.parent / f"{name}.py" for name in re.findall(r"^from (\w+) import", text, re.MULTILINE)
-    )
-    return "\n".join([text, *(path.read_text("utf-8") for path in named if path.exists())])
+    names = re.findall(r"^from support\.(\w+) import", text, re.MULTILINE)
+    helpers = [ROOT / "tests" / "support" / f"{name}.py" for name in names]
+    return "\n".join([text, *(path.read_text("utf-8") for path in helpers)])
 
 
 def test_the_readme_names_every_option_as_it_is() -> None:
-    """One that the README lacks, nobody finds."""
+    """Users look for options there."""
     for option in EngineOptions.__annotations__:
         assert option in README
 

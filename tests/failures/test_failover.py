@@ -1,4 +1,4 @@
-"""A server that dies, and its standby that takes over."""
+"""A primary that fails, and its standby that takes over."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ from workflow_store import (
 )
 from workflow_store.sql import migrate
 from workflow_store.testing import a_run, a_step
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
@@ -82,17 +84,11 @@ async def test_a_failover_loses_nothing_that_was_acknowledged_and_claims_still_f
                     after += promoted.is_set()
 
         async def fail_over() -> None:
-            await until(writing)
+            await until(lambda: len(acknowledged) > 100)
             await asyncio.to_thread(primary.crash)
-            await until(telling)
+            await until(lambda: len(refusals) > 8)
             await asyncio.to_thread(standby.promote)
             promoted.set()
-
-        async def writing() -> bool:
-            return len(acknowledged) > 100
-
-        async def telling() -> bool:
-            return len(refusals) > 8
 
         await store.create_run(a_run("lapsed"))
         lapsed = await store.claim_run("lapsed", owner="before", lease_s=0.01)
@@ -121,11 +117,11 @@ async def test_a_failover_loses_nothing_that_was_acknowledged_and_claims_still_f
 
 
 async def test_what_no_standby_has_is_not_acknowledged(pair: tuple[Server, Server]) -> None:
-    """A commit that waits for one in vain is never told as done, whichever call it was."""
+    """A commit that waits for a standby in vain is never reported as done."""
     primary, standby = pair
     url = url_of(primary, standby)
     await migrate.upgrade(url)
-    async with open_store(url, statement_timeout_s=1) as store:
+    async with open_store(url, statement_timeout_s=3) as store:
         assert isinstance(store, ResumableWorkflowStore)
         await store.create_run(a_run())
         claim = await claimed(store, "run")
@@ -143,6 +139,7 @@ async def test_what_no_standby_has_is_not_acknowledged(pair: tuple[Server, Serve
         for name, call in calls.items():
             assert await is_refused(call()), f"{name} was acknowledged"
         standby.start()
+        await wait_for_standby(primary)
         await store.create_run(a_run())
         assert await store.get_run("run") is not None
         assert checked_out(store) == 0
@@ -165,17 +162,14 @@ async def test_with_standbys_alone_a_store_is_unavailable_and_then_opens(
 
 
 async def test_a_host_that_is_silent_keeps_nobody_from_the_next(postgres_server: str) -> None:
-    """As a machine without power: it refuses nothing, and never answers."""
+    """Like a machine without power: it never answers, not even with a refusal."""
     with primary_and_standby() as (primary, _), silent() as port:
         url = url_of(primary)
         await migrate.upgrade(url)
         url = url.replace("host=", f"host=127.0.0.1:{port},")
-        async with asyncio.timeout(PATIENCE_S), open_store(url, connect_timeout_s=0.5) as store:
+        async with asyncio.timeout(PATIENCE_S), open_store(url, connect_timeout_s=5) as store:
             await store.create_run(a_run())
-            loop = asyncio.get_running_loop()
-            before = loop.time()
             await asyncio.gather(*(store.get_run("run") for _ in range(20)))
-            assert loop.time() - before < PATIENCE_S
 
 
 @contextlib.contextmanager

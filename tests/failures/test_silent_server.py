@@ -1,4 +1,4 @@
-"""A server that is cut off and says nothing: no call waits for it for ever."""
+"""A server that stops responding without closing the connection: no call hangs."""
 
 from __future__ import annotations
 
@@ -18,13 +18,16 @@ from workflow_store.sql import doctor, migrate
 from workflow_store.sql.dialects import POSTGRESQL, options
 from workflow_store.sql.dialects.postgresql import dialect
 
+LIMIT_S = 3.0
+"""A timeout in which everything that gets an answer ends on a busy machine, too."""
+
 A_CLAIM = RunClaim("r", "me", 1, 30.0, datetime.now(UTC))
 
 
 def all_calls(
     store: SqlWorkflowStore, claim: RunClaim
 ) -> dict[str, Callable[[], Awaitable[object]]]:
-    """The seven and all others that ask the database."""
+    """Return all calls that use the database."""
     now = datetime.now(UTC)
     return {
         **calls(store),
@@ -51,7 +54,8 @@ async def no_call_hangs(between: Network, open_: Callable[[], SqlWorkflowStore])
     """Cut the network under each call, each of them on a store of its own."""
     stores = {name: open_() for name in all_calls(open_(), A_CLAIM)}
     try:
-        await asyncio.gather(*(store.open() for store in stores.values()))
+        for store in stores.values():  # one by one: all at once, they take too long for LIMIT_S
+            await store.open()
         await stores["create_run"].create_run(run())
         claim = await stores["claim_run"].claim_run("r", owner="me")
         assert claim is not None
@@ -65,7 +69,7 @@ async def no_call_hangs(between: Network, open_: Callable[[], SqlWorkflowStore])
         await asyncio.gather(*under_way)
         assert {checked_out(store) for store in stores.values()} == {0}
         between.mend()
-        for store in stores.values():  # what was given up is in nobody's way
+        for store in stores.values():  # the calls that timed out block no other
             await store.upsert_step("r", step())
             assert await store.list_steps("r") == [step()]
         between.cut()
@@ -75,8 +79,15 @@ async def no_call_hangs(between: Network, open_: Callable[[], SqlWorkflowStore])
         between.mend()
 
 
-@pytest.mark.parametrize("left_idle", [False, True], ids=["", "left-idle"])
-@pytest.mark.parametrize("transaction_pooler", [False, True], ids=["", "transaction-pooler"])
+@pytest.mark.parametrize(
+    ("transaction_pooler", "left_idle"),
+    [
+        pytest.param(False, False, id="-"),
+        pytest.param(False, True, id="-left-idle", marks=pytest.mark.slow),
+        pytest.param(True, False, id="transaction-pooler-", marks=pytest.mark.slow),
+        pytest.param(True, True, id="transaction-pooler-left-idle", marks=pytest.mark.slow),
+    ],
+)
 async def test_no_call_waits_for_ever_for_a_server_that_is_cut_off(
     cut: tuple[Network, str],
     monkeypatch: pytest.MonkeyPatch,
@@ -91,22 +102,23 @@ async def test_no_call_waits_for_ever_for_a_server_that_is_cut_off(
         between,
         lambda: SqlWorkflowStore(
             url,
-            statement_timeout_s=1.5,
-            connect_timeout_s=2,
+            statement_timeout_s=LIMIT_S,
+            connect_timeout_s=LIMIT_S,
             pool_size=1,
             transaction_pooler=transaction_pooler,
         ),
     )
 
 
+@pytest.mark.slow
 async def test_no_call_on_the_engine_of_a_host_waits_for_ever(cut: tuple[Network, str]) -> None:
-    """Which has set no limit of its own."""
+    """The engine sets no timeout."""
     between, url = cut
     engine = create_async_engine(
         url.replace("postgresql:", "postgresql+asyncpg:"), pool_size=20, max_overflow=0
     )
     try:
-        await no_call_hangs(between, lambda: SqlWorkflowStore(engine, statement_timeout_s=1.5))
+        await no_call_hangs(between, lambda: SqlWorkflowStore(engine, statement_timeout_s=LIMIT_S))
     finally:
         await engine.dispose()
 
@@ -115,11 +127,11 @@ async def test_no_call_on_the_engine_of_a_host_waits_for_ever(cut: tuple[Network
     "words", [b"pg_catalog.version", b"workflow_store_alembic_version", b"COMMIT"]
 )
 async def test_opening_does_not_wait_for_ever(cut: tuple[Network, str], words: bytes) -> None:
-    """Wherever the server falls silent after it took the connection."""
+    """Whenever the server stops responding after it accepted the connection."""
     between, url = cut
-    store = SqlWorkflowStore(url, statement_timeout_s=1.5, connect_timeout_s=2)
+    store = SqlWorkflowStore(url, statement_timeout_s=LIMIT_S, connect_timeout_s=LIMIT_S)
     between.cut_at(words)
-    async with asyncio.timeout(20):  # nor for as long as the options of others
+    async with asyncio.timeout(29):  # less than the default of statement_timeout_s
         await fails(store.open(), StoreUnavailableError)
     between.mend()
     async with store:
@@ -130,7 +142,7 @@ async def test_a_transaction_that_failed_does_not_wait_for_ever_to_be_rolled_bac
     cut: tuple[Network, str],
 ) -> None:
     between, url = cut
-    async with SqlWorkflowStore(url, statement_timeout_s=1.5) as store:
+    async with SqlWorkflowStore(url, statement_timeout_s=LIMIT_S) as store:
         between.cut_at(b"ROLLBACK")
         await fails(store.claim_run("none", owner="me"), StoreUnavailableError)
         between.mend()
@@ -143,7 +155,7 @@ async def test_the_revision_is_not_waited_for_for_ever(
     cut: tuple[Network, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     between, url = cut
-    monkeypatch.setitem(options._DEFAULTS, "statement_timeout_s", 1.5)
+    monkeypatch.setitem(options._DEFAULTS, "statement_timeout_s", LIMIT_S)
     for look in (migrate.check, migrate.current):
         between.cut_at(b"workflow_store_alembic_version")
         await fails(look(url), StoreUnavailableError)
@@ -151,13 +163,17 @@ async def test_the_revision_is_not_waited_for_for_ever(
         await look(url)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("transaction_pooler", [False, True], ids=["", "transaction-pooler"])
 async def test_a_connection_whose_server_was_only_slow_is_kept(
     postgres_url: str, *, transaction_pooler: bool
 ) -> None:
-    """Whatever ran out of time is over in the server, too, and so is its transaction."""
+    """Statements that timed out have ended in the server too, with their transactions."""
     async with SqlWorkflowStore(
-        postgres_url, statement_timeout_s=1.5, pool_size=1, transaction_pooler=transaction_pooler
+        postgres_url,
+        statement_timeout_s=LIMIT_S,
+        pool_size=1,
+        transaction_pooler=transaction_pooler,
     ) as store:
         await store.create_run(run())
         before = await sessions(postgres_url)
@@ -169,17 +185,18 @@ async def test_a_connection_whose_server_was_only_slow_is_kept(
         assert await sessions(postgres_url) == before
 
 
+@pytest.mark.slow
 async def test_an_examination_may_be_looked_at_slowly(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing is asked of the server meanwhile, and so nothing is missed."""
-    monkeypatch.setattr(doctor, "LIMIT_S", 1.0)
+    """A consumer may pause between findings for longer than any timeout."""
+    monkeypatch.setattr(doctor, "LIMIT_S", LIMIT_S)
     monkeypatch.setattr(dialect, "GRACE_S", 0.5)
     found = []
     async for finding in doctor.examine(postgres_url):
         found.append(finding.check)
         if finding.check in {"clock", "revision"}:
-            await asyncio.sleep(1.7)
+            await asyncio.sleep(LIMIT_S + 0.7)
     assert len(found) > 12
 
 
@@ -187,7 +204,7 @@ async def test_an_examination_does_not_wait_for_ever(
     cut: tuple[Network, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     between, url = cut
-    monkeypatch.setattr(doctor, "LIMIT_S", 1.5)
+    monkeypatch.setattr(doctor, "LIMIT_S", LIMIT_S)
 
     async def examine() -> None:
         async for finding in doctor.examine(url):

@@ -15,6 +15,8 @@ from workflow_store import SchemaMismatchError
 from workflow_store.sql import migrate
 from workflow_store.sql.models import VERSION_TABLE
 
+pytestmark = pytest.mark.slow
+
 HEAD = "8d2b51e07c3f"  # of the host
 HOSTS = {"accounts", "orders", "alembic_version"}
 

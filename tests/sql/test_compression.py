@@ -1,15 +1,18 @@
-"""Large JSON values are compressed by lz4 if the server can do that, and stay as they are."""
+"""Large JSON values are compressed by lz4 if the server supports it, and stay the same."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import asyncpg
+import pytest
 
 from support.databases import on_server
 from workflow_store import SqlWorkflowStore, open_store
 from workflow_store.sql import migrate
 from workflow_store.testing import a_run, a_step
+
+pytestmark = pytest.mark.slow
 
 JSON_COLUMNS = {"definition", "input", "context", "result", "error"}
 ODD_SCHEMA = 'it\'s "odd": $$%s'

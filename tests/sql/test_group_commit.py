@@ -1,4 +1,4 @@
-"""Writes that are made at once share transactions, and nobody notices but the clock."""
+"""Concurrent writes share transactions, each with its own outcome."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from contextvars import ContextVar
 from typing import Any
 
 import asyncpg
+import pytest
 from sqlalchemy import make_url
 
 from support import ROOT
 from support.failures import refusing
+from support.waiting import PATIENCE_S
 from workflow_store import (
     RunNotFoundError,
     SqlWorkflowStore,
@@ -33,7 +35,7 @@ PROGRAMS = ROOT / "tests" / "support" / "programs"
 
 
 class Recorder:
-    """What a writer commits, in place of a database; it commits when it is told to."""
+    """Records the batches of a writer, and commits when the test allows it."""
 
     def __init__(self) -> None:
         self.batches: list[tuple[str, list[Sequence[Any]]]] = []
@@ -73,7 +75,7 @@ async def test_a_write_alone_goes_out_at_once_and_alone() -> None:
 
 
 async def test_what_arrives_during_a_commit_goes_out_together_in_the_next() -> None:
-    """And nobody's await ends before the commit of its own row."""
+    """No await ends before the commit of its own row."""
     recorder = Recorder()
     first = await recorder.hold()
     others = [recorder.begin(f"{n}") for n in range(20)]
@@ -85,7 +87,7 @@ async def test_what_arrives_during_a_commit_goes_out_together_in_the_next() -> N
 
 
 async def test_the_later_of_two_writes_to_one_key_is_written_at_the_place_of_the_earlier() -> None:
-    """Both callers are told."""
+    """Both callers get a result."""
     recorder = Recorder()
     await recorder.hold()
     tasks = [recorder.begin(*pair) for pair in (("a", 1), ("b", 2), ("a", 3))]
@@ -127,7 +129,7 @@ async def test_a_lost_database_fails_every_caller_with_an_error_of_its_own() -> 
 
 
 async def test_a_cancelled_caller_leaves_the_others_alone() -> None:
-    """What was not begun yet is not written; what was begun is committed."""
+    """A write that was not begun is dropped; one that was begun is committed."""
     recorder = Recorder()
     first = await recorder.hold()
     tasks = [recorder.begin(key) for key in ("a", "b", "c")]
@@ -260,7 +262,7 @@ async def test_writes_of_all_kinds_made_at_once_settle(database_url: str) -> Non
 
 
 async def test_a_connection_lost_during_a_batch_loses_no_write(postgres_url: str) -> None:
-    """What waits behind a lock when the server ends the session is written by the next one."""
+    """Writes that wait for a lock when the server ends the session are written by the next."""
     async with open_store(postgres_url) as store:
         await store.create_run(a_run())
         other = await asyncpg.connect(postgres_url)
@@ -271,7 +273,7 @@ async def test_a_connection_lost_during_a_batch_loses_no_write(postgres_url: str
             asyncio.ensure_future(store.upsert_step("run", a_step(f"{n}"))) for n in range(30)
         ]
         blocked = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-        while (pid := await other.fetchval(blocked)) is None:  # noqa: ASYNC110 - the server's
+        while (pid := await other.fetchval(blocked)) is None:  # noqa: ASYNC110 - in the server
             await asyncio.sleep(0.01)
         await other.execute("SELECT pg_terminate_backend($1)", pid)
         await lock.rollback()
@@ -291,7 +293,8 @@ async def test_closing_settles_whatever_waits(database_url: str) -> None:
     ]
     await asyncio.sleep(0)
     await store.close()
-    outcomes = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 60)
+    async with asyncio.timeout(PATIENCE_S):
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
     written = outcomes.count(None)
     assert written >= group_commit.MAX_WAITING
     assert all(o is None or isinstance(o, StoreClosedError) for o in outcomes)
@@ -333,6 +336,7 @@ async def test_a_database_that_is_gone_fails_all_that_wait(sqlite_url: str) -> N
         await store.upsert_step("run", a_step())
 
 
+@pytest.mark.slow
 def test_two_processes_with_opposite_batches_never_deadlock(postgres_url: str) -> None:
     """The same steps and contexts, in opposite orders, at the same time."""
     processes = [
@@ -340,7 +344,7 @@ def test_two_processes_with_opposite_batches_never_deadlock(postgres_url: str) -
         for order in ("up", "down")
     ]
     try:
-        assert [process.wait(timeout=120) for process in processes] == [0, 0]
+        assert [process.wait(PATIENCE_S) for process in processes] == [0, 0]
     finally:
         for process in processes:
             process.kill()

@@ -12,6 +12,8 @@ from workflow_store import SqlWorkflowStore, TaskStatus, open_store
 from workflow_store.sql.queries import listing
 from workflow_store.testing import a_run, a_step
 
+pytestmark = pytest.mark.slow
+
 RUNS = 3_000
 PLACES = 60
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)

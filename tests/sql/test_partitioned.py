@@ -8,7 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from support.databases import checked_out, drop_database, new_database, on_server
+from support.databases import (
+    checked_out,
+    drop_database,
+    empty_tables,
+    new_database,
+    on_server,
+)
 from support.next_version import use_next_version
 from support.partitioning import partition
 from support.processes import query
@@ -16,6 +22,8 @@ from workflow_store import ResumableWorkflowStore, WorkflowStore, WorkflowStoreE
 from workflow_store.sql import migrate
 from workflow_store.sql.doctor import Finding, Verdict, examine
 from workflow_store.testing import ResumableWorkflowStoreContract, a_run, a_step
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +38,7 @@ def made_once(postgres_server: str) -> Iterator[str]:
 @pytest.fixture
 def partitioned_url(made_once: str) -> str:
     """A database with partitioned tables, empty."""
-    asyncio.run(on_server(made_once, "TRUNCATE runs, steps, claims RESTART IDENTITY"))
+    asyncio.run(empty_tables(made_once))
     return made_once
 
 
@@ -89,7 +97,7 @@ async def test_check_and_doctor_take_the_partitioned_tables_as_ours(
 
 
 async def test_doctor_looks_into_the_partitions(empty_postgres_url: str) -> None:
-    """What a partitioned table has lies in its partitions: rows, indexes, and their sizes."""
+    """The rows, indexes and sizes of a partitioned table are those of its partitions."""
     url = empty_postgres_url
     await migrate.upgrade(url)
     await partition(url)

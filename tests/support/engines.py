@@ -1,4 +1,4 @@
-"""Engines as programs make them that know nothing of this package."""
+"""Engines as host applications make them."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 
 def plain(url: str, **options: Any) -> AsyncEngine:
-    """An engine as a program makes it that knows nothing of this package."""
+    """Return an engine with the options of a host application."""
     driver = "sqlite+aiosqlite" if url.startswith("sqlite") else "postgresql+asyncpg"
     return create_async_engine(make_url(url).set(drivername=driver), **options)
 
 
 @contextlib.asynccontextmanager
 async def engine_of_a_host(url: str, **options: Any) -> AsyncIterator[AsyncEngine]:
-    """Make an engine as a host application does, which the package has no hand in."""
+    """Yield an engine of a host application, and dispose of it."""
     engine = plain(url, **options)
     try:
         yield engine
@@ -28,7 +28,10 @@ async def engine_of_a_host(url: str, **options: Any) -> AsyncIterator[AsyncEngin
 
 
 def recipe(url: str, begin: str) -> AsyncEngine:
-    """An engine with SQLAlchemy's documented recipe for transactions on SQLite."""
+    """Return an engine with SQLAlchemy's recipe for transactions on SQLite.
+
+    See https://docs.sqlalchemy.org/en/20/dialects/sqlite.html.
+    """
     engine = plain(url)
 
     @event.listens_for(engine.sync_engine, "connect")

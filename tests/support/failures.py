@@ -1,4 +1,4 @@
-"""Calls on databases that fail, what is asked of their errors, and hands to break a database."""
+"""Calls on databases that fail, checks of their errors, and ways to break a database."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def step(step_id: str = "s", **fields: Any) -> WorkflowStepState:
 
 
 def calls(store: WorkflowStore) -> dict[str, Callable[[], Awaitable[object]]]:
-    """Each of the seven, as it would succeed on a run `r` with a step `s`."""
+    """Return the seven calls, each of which succeeds on a run `r` with a step `s`."""
     return {
         "create_run": lambda: store.create_run(run(context=PAYLOAD)),
         "get_run": lambda: store.get_run("r"),
@@ -65,7 +65,7 @@ READS = {"get_run", "get_step", "list_steps"}
 
 
 def check(error: WorkflowStoreError, expected: type[WorkflowStoreError], *said: str) -> None:
-    """Make sure that an error is the one expected, has a cause and tells no secret."""
+    """Assert that an error is of the expected type, has a cause and contains no secret."""
     assert type(error) is expected, repr(error)
     assert error.__cause__ is not None or expected is SchemaMismatchError
     message = str(error)
@@ -95,7 +95,7 @@ def path_of(url: str) -> Path:
 
 
 async def execute(url: str, *statements: str) -> None:
-    """Change a database past the store."""
+    """Run statements on a database without the store."""
     if url.startswith("sqlite"):
         database = sqlite3.connect(path_of(url), isolation_level=None)
         try:
@@ -108,24 +108,9 @@ async def execute(url: str, *statements: str) -> None:
             await on_server(url, sql)
 
 
-async def orphans(url: str) -> int:
-    sql = "SELECT count(*) FROM steps WHERE run_task_id NOT IN (SELECT run_task_id FROM runs)"
-    if url.startswith("sqlite"):
-        database = sqlite3.connect(path_of(url))
-        try:
-            return int(database.execute(sql).fetchone()[0])
-        finally:
-            database.close()
-    connection = await asyncpg.connect(url)
-    try:
-        return int(await connection.fetchval(sql))
-    finally:
-        await connection.close()
-
-
 @contextlib.asynccontextmanager
 async def locked(url: str, tables: str = "runs, steps") -> AsyncIterator[int]:
-    """Hold what a write needs in another connection; gives its pid on PostgreSQL."""
+    """Lock the tables in another connection. Yields its process id on PostgreSQL, else 0."""
     if url.startswith("sqlite"):
         database = sqlite3.connect(path_of(url), isolation_level=None)
         database.execute("BEGIN IMMEDIATE")
@@ -164,7 +149,7 @@ _REFUSES_NO_MORE = {
 
 @contextlib.asynccontextmanager
 async def refusing(url: str) -> AsyncIterator[None]:
-    """Have the database refuse any step that is called `refused`, as it does a bad row."""
+    """Make the database reject every step called `refused`, as it rejects a bad row."""
     kind = make_url(url).get_backend_name()
     await execute(url, *_REFUSES[kind])
     try:
@@ -186,7 +171,7 @@ async def sessions(url: str, *, that: str = "true") -> list[int]:
 
 
 async def terminate(url: str, *, but: int = 0) -> None:
-    """End every other session of a database, as a restart or an administrator does."""
+    """Terminate every other session of a database, as a restart or an administrator does."""
     pids = set(await sessions(url)) - {but}
     for pid in pids:
         await on_server(url, f"SELECT pg_terminate_backend({pid})")
@@ -195,3 +180,12 @@ async def terminate(url: str, *, but: int = 0) -> None:
         return pids.isdisjoint(await sessions(url))
 
     await until(ended)
+
+
+async def no_sessions(url: str) -> None:
+    """Wait until the server has seen every other client leave."""
+
+    async def none() -> bool:
+        return not await sessions(url)
+
+    await until(none)

@@ -1,4 +1,4 @@
-"""A network in front of a server, which can be cut without a word to either end."""
+"""A TCP proxy in front of a server, which can stop passing bytes on without closing."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from sqlalchemy import URL, make_url
 class Network:
     """Passes bytes on between its own port and a server.
 
-    While it is cut, it takes what comes and passes nothing on, and closes nothing: as where a
-    machine lost its power, or a firewall drops packets.
+    While it is cut, it accepts bytes, passes none on, and closes nothing, as if a machine lost
+    power or a firewall dropped the packets.
     """
 
     def __init__(self, server: URL) -> None:
@@ -27,7 +27,7 @@ class Network:
         self._passing.clear()
 
     def cut_at(self, sent: bytes) -> None:
-        """Cut it when the client sends something that has this in it."""
+        """Cut the network when the client sends bytes that contain these."""
         self._cut_at = sent
 
     def mend(self) -> None:
@@ -73,7 +73,7 @@ class Network:
 
 @contextlib.asynccontextmanager
 async def network(url: str) -> AsyncIterator[tuple[Network, str]]:
-    """Put a network before a server; gives it, and the server's URL by way of it."""
+    """Yield a network in front of a server, and the server's URL through it."""
     server = make_url(url)
     between = Network(server)
     listener = await asyncio.start_server(between.connect, "127.0.0.1")

@@ -1,4 +1,4 @@
-"""An SDK of OpenTelemetry that keeps what it is told, and what is asked of it."""
+"""An OpenTelemetry SDK that exports to memory, and queries of its spans and metrics."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 
 class Listener:
-    """An SDK's providers that keep in memory what they are told."""
+    """The providers of an SDK that exports to memory."""
 
     def __init__(self, sampler: sampling.Sampler = sampling.ALWAYS_ON) -> None:
         self._exporter = InMemorySpanExporter()
@@ -36,7 +36,7 @@ class Listener:
         return [span for span in self.spans if span.name == f"workflow_store.{name}"]
 
     def points(self, name: str, **attributes: Any) -> list[Any]:
-        """Give the points of a metric with these attributes, `_` for each dot of a name."""
+        """Return the points of a metric with these attributes, `_` for each dot of a name."""
         found: list[Any] = []
         data = self._reader.get_metrics_data()
         for resource in data.resource_metrics if data else ():

@@ -30,7 +30,7 @@ class Pgbouncer:
         self.port = port
 
     def url(self, url: str | URL) -> str:
-        """Give the URL of a database of the server, by way of the pooler."""
+        """Return the URL of a database of the server through the pooler."""
         given = make_url(url)
         through = URL.create(
             "postgresql", given.username, given.password, "127.0.0.1", self.port, given.database

@@ -1,4 +1,4 @@
-"""Programs of the tests' own as processes, and databases looked at past the store."""
+"""Test programs as processes, and queries of databases without the store."""
 
 from __future__ import annotations
 
@@ -14,16 +14,15 @@ from typing import Any, TypeAlias
 import asyncpg
 from sqlalchemy import make_url
 
-PROGRAMS = Path(__file__).with_name("programs")
-PATIENCE_S = 120.0
-"""For what is awaited and must come: a bound against a hang, never a measure of speed."""
+from support.waiting import PATIENCE_S
 
+PROGRAMS = Path(__file__).with_name("programs")
 Start: TypeAlias = Callable[..., Awaitable[Process]]
 
 
 @asynccontextmanager
 async def programs() -> AsyncIterator[Start]:
-    """Start programs; those that still run, or are stopped, are ended with the block."""
+    """Yield a function that starts programs; those that still run are killed at the end."""
     started: list[Process] = []
 
     async def start(program: str, *arguments: str, stderr: int = PIPE) -> Process:
@@ -44,7 +43,7 @@ async def programs() -> AsyncIterator[Start]:
 
 
 async def output(process: Process, *, send: bytes = b"") -> str:
-    """What a program has printed when its input and then itself have ended without an error."""
+    """Send a program its last input, and return its output; it must end without an error."""
     async with asyncio.timeout(PATIENCE_S):
         stdout, stderr = await process.communicate(send)
     assert (process.returncode, stderr.decode()) == (0, "")
@@ -58,7 +57,7 @@ async def line(process: Process) -> str:
 
 
 async def query(url: str, sql: str) -> list[tuple[Any, ...]]:
-    """Ask a database past the store."""
+    """Query a database without the store."""
     if url.startswith("sqlite"):
         database = sqlite3.connect(str(make_url(url).database))
         try:
@@ -78,7 +77,7 @@ async def count(url: str, table: str) -> int:
 
 
 async def orphans(url: str) -> list[tuple[Any, ...]]:
-    """Steps and claims without a run."""
+    """Return the steps and claims without a run."""
     no_run = "WHERE run_task_id NOT IN (SELECT run_task_id FROM runs)"
     return await query(
         url,
@@ -88,7 +87,7 @@ async def orphans(url: str) -> list[tuple[Any, ...]]:
 
 
 async def check_file(url: str) -> None:
-    """Make sure that a SQLite file is sound; a server looks after its own."""
+    """Assert that a SQLite file is sound; do nothing on PostgreSQL."""
     if url.startswith("sqlite"):
         assert await query(url, "PRAGMA integrity_check") == [("ok",)]
         assert await query(url, "PRAGMA foreign_key_check") == []

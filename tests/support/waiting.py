@@ -1,4 +1,4 @@
-"""Waiting for events, within a bound that only a hang exceeds."""
+"""Waits for events, within a bound that only a hang exceeds."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ import asyncio
 import threading
 from collections.abc import Awaitable, Callable
 
-PATIENCE_S = 60.0
-"""For what is awaited and must come: a bound against a hang, never a measure of speed."""
+PATIENCE_S = 300.0
+"""A bound against a hang, never a measure of speed."""
 
 
-async def until(holds: Callable[[], Awaitable[bool]]) -> None:
-    """Wait for something to hold that nothing announces."""
+async def until(holds: Callable[[], bool | Awaitable[bool]]) -> None:
+    """Poll a condition until it holds."""
     async with asyncio.timeout(PATIENCE_S):
         while True:
-            if await holds():
+            result = holds()
+            if result if isinstance(result, bool) else await result:
                 return
             await asyncio.sleep(0.002)
 
@@ -25,7 +26,7 @@ async def threads_ended(expected: set[threading.Thread]) -> None:
     Those that the event loop keeps for `asyncio.to_thread` end with it.
     """
 
-    async def no_others() -> bool:
+    def no_others() -> bool:
         others = set(threading.enumerate()) - expected
         return all(thread.name.startswith("asyncio_") for thread in others)
 

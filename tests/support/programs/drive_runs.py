@@ -28,7 +28,7 @@ AT_ONCE = 5
 async def some_claims(
     store: ResumableWorkflowStore, owner: str, room: int, driven: set[str]
 ) -> list[RunClaim]:
-    """Take over what others left behind, and then what nobody has begun."""
+    """Claim abandoned runs first, then runs that no worker has begun."""
     claims = await store.claim_abandoned_runs(owner=owner, lease_s=LEASE_S, limit=room)
     page = await store.list_runs(step_status=TaskStatus.PENDING, limit=1_000)
     names = {run.run_task_id for run in page.runs}.difference(

@@ -1,6 +1,6 @@
 """Claim, write, fence, renew, release, delete and purge the same few runs: `… URL OWNER`.
 
-Runs called `kept …` are deleted by nobody; those called `gone …` come and go. Any error but
+No task deletes the runs called `kept …`; those called `gone …` come and go. Any error but
 that a claim is lost, or a run not there, ends the program. It prints what became of each step
 that it wrote, every one under an id of its own: `<written or the error> <run>/<step>`.
 """
@@ -29,7 +29,7 @@ NAMES = [f"{kind} {number}" for kind in ("kept", "gone") for number in range(4)]
 
 
 def a_named_run(name: str) -> WorkflowExecutionState:
-    """Give a run that is purged, or not, by its name."""
+    """Return a run whose name decides whether it is purged."""
     return a_run(name, created_at=CUT.replace(year=2027 if name.startswith("kept") else 2025))
 
 
@@ -94,7 +94,7 @@ class Fighter:
         else:
             status = random.choice([TaskStatus.COMPLETED, TaskStatus.RUNNING])
             step = a_step(step_id, status=status, result=token)
-            await told(
+            await printed(
                 view.commit_step(name, step, step_id)
                 if random.random() < 0.6
                 else view.upsert_step(name, step),
@@ -102,7 +102,7 @@ class Fighter:
             )
 
 
-async def told(write: Awaitable[None], what: str) -> None:
+async def printed(write: Awaitable[None], what: str) -> None:
     try:
         await write
     except (ClaimLostError, RunNotFoundError) as error:

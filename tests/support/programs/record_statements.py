@@ -39,7 +39,7 @@ OTHERS = {
 
 
 def every(statements: Statements) -> dict[str, tuple[Read | Write, list[Column[Any]]]]:
-    """Give all that is run on the hot path, with the columns of what it is given."""
+    """Return the statements of the hot path, with the columns of their parameters."""
     return {
         **{name: (getattr(statements.writes, name), given) for name, given in WRITES.items()},
         **{
@@ -51,7 +51,7 @@ def every(statements: Statements) -> dict[str, tuple[Read | Write, list[Column[A
 
 
 def recorded(statements: Statements) -> dict[str, list[Any]]:
-    """Give each statement's text with the names of its parameters, in the driver's order."""
+    """Return the text of each statement, with its parameter names in the driver's order."""
     found: dict[str, list[Any]] = {}
     for name, (read_or_write, given) in every(statements).items():
         parts: dict[str, Read]
@@ -68,7 +68,7 @@ def recorded(statements: Statements) -> dict[str, list[Any]]:
 
 
 def present() -> dict[str, Statements]:
-    """Give the statements of this version for each database."""
+    """Return the statements of this version for each database."""
     return {
         "sqlite": Statements(SQLITE, aiosqlite(), None),
         "postgresql": Statements(POSTGRESQL, asyncpg(), None),  # type: ignore[no-untyped-call]

@@ -12,7 +12,7 @@ from workflow_store import TaskStatus, WorkflowExecutionState, WorkflowStepState
 
 
 def content(number: int) -> dict[str, object]:
-    """Give what is stored under a number; every tenth fills several pages of a database."""
+    """Return the value for a number; every tenth one fills several database pages."""
     return {"number": number, "text": str(number) * (3000 if number % 10 == 0 else 3)}
 
 

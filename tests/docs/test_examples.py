@@ -17,12 +17,14 @@ from support import ROOT
 from workflow_store import ClaimLostError, InMemoryWorkflowStore, RunClaim, StoreUnavailableError
 from workflow_store.testing import a_run
 
+pytestmark = pytest.mark.slow
+
 DEFINITION = json.loads((ROOT / "examples/workflows/stdlib_report.json").read_text())
 STEP_IDS = [step["id"] for step in DEFINITION["steps"]]
 
 
 def run_demo(folder: Path, *arguments: str, example: str = "resume_after_crash.py") -> list[str]:
-    """Run an example, which must succeed in silence and leave no file; give what it prints."""
+    """Run an example, which must succeed and leave no file; return its output."""
     # Traced for coverage, the work of the steps takes three times as long.
     untraced = {name: os.environ[name] for name in os.environ if not name.startswith("COVERAGE_")}
     done = subprocess.run(
@@ -38,7 +40,7 @@ def run_demo(folder: Path, *arguments: str, example: str = "resume_after_crash.p
 
 
 def check_story(lines: list[str]) -> dict[str, tuple[str, str]]:
-    """Check what is the same wherever it was killed; give what became of each step."""
+    """Check the output that any kill leaves the same; return the outcome of each step."""
     text = "\n".join(lines)
     assert re.search(r"Process \d+ started the run and was killed with SIGKILL\.\n", text)
     assert re.search(r"Process \d+ resumed the run and ended with exit code 0\.\n", text)
@@ -160,7 +162,7 @@ def test_a_refused_url_is_not_shown(tmp_path: Path) -> None:
 
 
 class TestHeartbeat:
-    """What ends the work that a claim is kept for."""
+    """Events that cancel the work for which a claim is kept."""
 
     @pytest.fixture(autouse=True)
     def _examples(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,7 +204,7 @@ class TestHeartbeat:
                 return await super().renew_claim(claim)
 
         async with Counting() as store:
-            claim = await claimed(store, lease_s=2)
+            claim = await claimed(store, lease_s=3)
             async with kept(store, claim):
                 await store.enough.wait()
             assert await store.claim_run("run", owner="other") is None

@@ -1,4 +1,4 @@
-"""Spans and metrics of calls and commits, as whoever listens by OpenTelemetry gets them."""
+"""Spans and metrics of calls and commits."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ async def test_no_payload_and_no_password_is_told(database_url: str, listener: L
 
 
 async def test_a_cancelled_call_is_told_as_such(postgres_url: str, listener: Listener) -> None:
-    """What it had begun goes on and ends with a commit of its own."""
+    """The write that it had begun continues, and ends with a commit of its own."""
     async with open_store(postgres_url) as store:
         await store.create_run(a_run())
         async with locked(postgres_url):

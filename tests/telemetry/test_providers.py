@@ -1,4 +1,4 @@
-"""Who listens by OpenTelemetry hears of retries and pools too; without anybody, silence."""
+"""OpenTelemetry providers get retries and pool usage; without one, nothing is recorded."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from support.engines import engine_of_a_host, plain
 from support.failures import locked, path_of, sessions, terminate
 from support.otel import Listener
 from support.otel import listening as listened
-from support.waiting import until
+from support.waiting import PATIENCE_S, until
 from workflow_store import SqlWorkflowStore, open_store
 from workflow_store.sql import telemetry
 from workflow_store.sql.telemetry import spans
@@ -120,11 +120,11 @@ async def test_a_database_is_named_without_its_user_and_password() -> None:
     assert spans._describe(plain("sqlite://"), None) == {"db.system.name": "sqlite"}
 
 
-# -- nobody listens ------------------------------------------------------------------------
+# -- no provider ------------------------------------------------------------------------
 
 
 async def test_without_a_provider_the_methods_are_the_classes_own(sqlite_url: str) -> None:
-    """The API alone, which is imported here, is nobody who listens."""
+    """The OpenTelemetry API alone, which is imported here, is no provider."""
     async with open_store(sqlite_url) as store:
         assert isinstance(store, SqlWorkflowStore)
         assert not is_observed(store)
@@ -148,7 +148,7 @@ async def test_one_provider_is_enough(
     listener.close()
 
 
-async def test_a_disabled_sdk_is_nobody_who_listens(
+async def test_a_disabled_sdk_is_no_provider(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
@@ -158,10 +158,10 @@ async def test_a_disabled_sdk_is_nobody_who_listens(
         assert not is_observed(store)
 
 
-async def test_each_opening_asks_anew_whether_anybody_listens(
+async def test_each_opening_looks_for_a_provider_again(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A closed store tells nothing, and one that is opened again may be silent."""
+    """A closed store reports nothing, nor does one that is opened again without a provider."""
     store = SqlWorkflowStore(sqlite_url)
     listener = Listener()
     with monkeypatch.context() as patched:
@@ -216,7 +216,7 @@ print(json.dumps([name for name in sys.modules if name.startswith("opentelemetry
 def test_a_program_without_opentelemetry_never_imports_it(sqlite_url: str, api: str) -> None:
     """Neither where the package is installed, nor where it is not."""
     command = [sys.executable, "-W", "error", "-c", QUIET, sqlite_url, api]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout) == []
     assert path_of(sqlite_url).exists()

@@ -1,4 +1,4 @@
-"""Engines: the caller's own, which stay as they are, and those that the store sets up."""
+"""Engines of callers, which stay as they are, and the store's own engine."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ async def engine(unopened_engine: AsyncEngine) -> AsyncIterator[AsyncEngine]:
 
 
 async def test_a_callers_engine_loses_nothing(engine: AsyncEngine) -> None:
-    """Whatever JSON functions and transactions the engine's owner has chosen."""
+    """With any JSON functions and any isolation level of the engine."""
     async with SqlWorkflowStore(engine) as store:
         created = run(input=HOSTILE, context=HOSTILE)
         upserted = step(result=HOSTILE, error="\0\ud800")
@@ -192,7 +192,7 @@ async def test_a_callers_engine_is_neither_disposed_nor_held(engine: AsyncEngine
 
 
 async def settings(connection: AsyncConnection) -> dict[str, object]:
-    """What is set on a connection."""
+    """Return the settings of a connection."""
     if connection.dialect.name == "sqlite":
         names = ("foreign_keys", "synchronous", "journal_mode", "busy_timeout", "cache_size")
         found: dict[str, object] = {
@@ -304,7 +304,7 @@ async def test_each_connection_of_our_own_has_the_settings_that_durability_needs
 
 
 async def test_the_tables_of_our_own_file_refuse_a_step_without_a_run(sqlite_url: str) -> None:
-    """The database itself keeps the promise, whoever writes with foreign keys on."""
+    """Foreign keys keep the promise for other writers, too."""
     async with SqlWorkflowStore(sqlite_url):
         database = sqlite3.connect(path_of(sqlite_url))
         database.execute("PRAGMA foreign_keys=ON")

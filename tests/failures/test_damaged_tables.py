@@ -1,4 +1,4 @@
-"""Tables and rows that are not as they were written."""
+"""Tables and rows that were changed or damaged without the store."""
 
 from __future__ import annotations
 
