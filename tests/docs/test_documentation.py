@@ -74,12 +74,11 @@ def test_each_block_is_run_or_read_or_says_why_not() -> None:
 
 
 def _with_helpers(test: Path) -> str:
-    """Give the text of a test file and of what it imports from beside it."""
+    """Return the text of a test file and of the helpers that it imports."""
     text = test.read_text("utf-8")
-    named = (
-        test.parent / f"{name}.py" for name in re.findall(r"^from (\w+) import", text, re.MULTILINE)
-    )
-    return "\n".join([text, *(path.read_text("utf-8") for path in named if path.exists())])
+    names = re.findall(r"^from support\.(\w+) import", text, re.MULTILINE)
+    helpers = (ROOT / "tests" / "support" / f"{name}.py" for name in names)
+    return "\n".join([text, *(path.read_text("utf-8") for path in helpers)])
 
 
 def test_the_readme_names_every_option_as_it_is() -> None:
