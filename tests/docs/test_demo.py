@@ -22,7 +22,7 @@ STEP_IDS = [step["id"] for step in DEFINITION["steps"]]
 
 
 def run_demo(folder: Path, *arguments: str, example: str = "resume_after_crash.py") -> list[str]:
-    """Run an example, which must succeed in silence and leave no file; give what it prints."""
+    """Run an example, which must write nothing to stderr and leave no file; return its output."""
     # Traced for coverage, the work of the steps takes three times as long.
     untraced = {name: os.environ[name] for name in os.environ if not name.startswith("COVERAGE_")}
     done = subprocess.run(
@@ -38,11 +38,11 @@ def run_demo(folder: Path, *arguments: str, example: str = "resume_after_crash.p
 
 
 def check_story(lines: list[str]) -> dict[str, tuple[str, str]]:
-    """Check what is the same wherever it was killed; give what became of each step."""
+    """Check what is the same wherever it was killed; return the fate of each step."""
     text = "\n".join(lines)
     assert re.search(r"Process \d+ started the run and was killed with SIGKILL\.\n", text)
     assert re.search(r"Process \d+ resumed the run and ended with exit code 0\.\n", text)
-    assert "Step choose asked for input and was given {'packages': 8}." in lines
+    assert "Step choose asked for input and received {'packages': 8}." in lines
     assert "ok      0 steps repeated" in lines
     assert "ok      report identical to the run without a crash" in lines
     assert "FAILED" not in text
@@ -124,7 +124,7 @@ def test_two_replicas(tmp_path: Path, url_arguments: tuple[str, ...]) -> None:
     """One is killed; the other takes over what it held, and repeats no committed step."""
     lines = run_demo(tmp_path, *url_arguments, example="two_replicas.py")
     text = "\n".join(lines)
-    held = re.search(r"Replica one was killed with SIGKILL in the midst of (.+)\.\n", text)
+    held = re.search(r"Replica one was killed with SIGKILL while driving (.+)\.\n", text)
     assert held is not None
     assert f"Replica two took over {held[1]} and ended with exit code 0.\n" in text
     for run in held[1].split(", "):
