@@ -50,7 +50,7 @@ class Note(NamedTuple):
 
 
 class Journal:
-    """The actions of the replicas, recorded by themselves and not by the store."""
+    """The actions of the replicas, recorded by the replicas and not by the store."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -1,4 +1,4 @@
-"""The examples of `make demo`, as their users run them."""
+"""The examples of `make demo`, run as users run them."""
 
 from __future__ import annotations
 
