@@ -89,7 +89,7 @@ async def show(place: Place) -> bool:
     journal = Journal(place.folder / "journal")
     print(
         f"Replicas one and two share {len(RUNS)} runs of {len(STEPS)} steps; "
-        f"a lease is {LEASE_S:g} seconds.\n"
+        f"a lease lasts {LEASE_S:g} seconds.\n"
     )
     async with SqlWorkflowStore(place.url, schema=place.schema, migrate=True) as store:
         for run_task_id in RUNS:
