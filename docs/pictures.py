@@ -136,6 +136,28 @@ def demo() -> RunSnapshot:
     return RunSnapshot(run, steps)
 
 
+def resumed() -> RunSnapshot:
+    """Make a run whose process was killed after 16 s, and which was resumed after 40 s."""
+    done = TaskStatus.COMPLETED
+    steps = [
+        step("plan", done, 0.2, 4.1),
+        step("search", done, 4.3, 15.8),
+        step("prices", done, 4.3, 9.6),
+        step("draft", done, 40.0, 57.2),
+        step("approve", TaskStatus.INPUT_REQUIRED, 57.4, wait_task_id="approval-7"),
+    ]
+    run = WorkflowExecutionState(
+        run_task_id="report-42",
+        agent_id="research-agent",
+        thread_id="thread-2291",
+        user_id="ines",
+        definition={"steps": [state.step_id for state in steps]},
+        created_at=CREATED,
+        updated_at=CREATED + timedelta(seconds=57.4),
+    )
+    return RunSnapshot(run, steps)
+
+
 def demo_page() -> RunPage:
     """Make a listing in which the run of the pictures is the newest but one."""
 
@@ -242,6 +264,10 @@ async def main() -> None:
     save_terminal(
         "runs-show.svg", f"workflow-store runs show {demo().run.run_task_id}",
         run_picture(demo(), NOW),
+    )  # fmt: skip
+    save_terminal(  # narrow, so that a phone shows it too
+        "resumed.svg", "workflow-store runs show report-42",
+        run_picture(resumed(), CREATED + timedelta(seconds=70)), width=56,
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         findings = await examined(f"sqlite:///{folder}/runs.db")

@@ -1,7 +1,7 @@
-"""Puts together what the site is made from, in build/docs: `python docs/site.py`.
+"""Assembles the source of the site in build/docs: `python docs/site.py`.
 
-That is the pages of docs/, the changelog, the reference of the commands as they tell it
-themselves, and each file of the checkout that a page links to: source as a page of its own.
+It consists of the pages of docs/, the changelog, the command reference, generated from the
+commands, and each file of the checkout that a page links to. Source files become pages.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ ROOT = DOCS.parent
 CHANGELOG = ROOT / "CHANGELOG.md"
 BUILT = ROOT / "build" / "docs"
 FILES = "files"
-"""The folder of the site for what lies outside of docs/."""
+"""The folder of the site for files outside of docs/."""
 
 LANGUAGES = {".py": "python", ".toml": "toml"}
-"""What is shown as a page of its own, and not handed out as a file."""
+"""Source files that become a page, by suffix, with their language. Others stay files."""
 
 Command: TypeAlias = Any
 Parameter: TypeAlias = Any
-"""Typer has a Click of its own, under no public name."""
+"""Typer vendors Click, without a public name."""
 
 LINK = re.compile(r"(?<=\]\()(?!\w+:)[\w./-]+(?=[)#])")
 
 CODE = re.compile(r"--[a-z][a-z-]*|\w+://[\w.:@/]*\w|\{.*\}")
-"""What is code in a help text, which has no marks for it."""
+"""Code in a help text, which is not marked as such."""
 
 
 def main() -> None:
-    """Put it together anew."""
+    """Build it from scratch."""
     shutil.rmtree(BUILT, ignore_errors=True)
     for path in DOCS.rglob("*"):
         to = BUILT / path.relative_to(DOCS)
@@ -51,16 +51,16 @@ def main() -> None:
 
 
 def copy_page(page: Path, to: Path) -> None:
-    """Copy a page, with what it links to outside of docs/."""
+    """Copy a page, and the files outside of docs/ to which it links."""
 
-    def place(link: re.Match[str]) -> str:
-        return os.path.relpath(placed((page.parent / link[0]).resolve()), to.parent)
+    def relative(link: re.Match[str]) -> str:
+        return os.path.relpath(published((page.parent / link[0]).resolve()), to.parent)
 
-    write(to, LINK.sub(place, page.read_text("utf-8")))
+    write(to, LINK.sub(relative, page.read_text("utf-8")))
 
 
-def placed(source: Path) -> Path:
-    """Tell where a file of the checkout is on the site; bring it there if no other way does."""
+def published(source: Path) -> Path:
+    """Return the path of a checkout's file on the site; copy it there if it is outside of docs/."""
     if source.is_relative_to(DOCS):
         return BUILT / source.relative_to(DOCS)
     if source == CHANGELOG:
@@ -77,7 +77,7 @@ def placed(source: Path) -> Path:
 
 
 def copy(path: Path, to: Path) -> None:
-    """Copy a file as it is."""
+    """Copy a file unchanged."""
     to.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(path, to)
 
@@ -92,11 +92,11 @@ def write(path: Path, text: str) -> None:
 
 
 def reference() -> Iterator[str]:
-    """Give the lines of the page about all commands."""
+    """Yield the lines of the page about all commands."""
     root = typer.main.get_command(app)
     yield "# Commands\n"
-    yield "Made from the commands themselves; `--help` tells the same. What they are for, with"
-    yield "examples, is in [The command line](../command-line.md).\n"
+    yield "Generated from the commands: the same as `--help`. For explanations and examples, see"
+    yield "[The command line](../command-line.md).\n"
     yield f"{prose(root.help)}\n"
     yield from parameters(root)
     for name, command in walk(root, "workflow-store"):
@@ -104,41 +104,41 @@ def reference() -> Iterator[str]:
 
 
 def walk(group: Command, name: str) -> Iterator[tuple[str, Command]]:
-    """Give each command below a group that is none itself, by the whole name."""
+    """Yield the commands of a group and its subgroups, with their full names."""
     for part, command in getattr(group, "commands", {}).items():
-        whole = f"{name} {part}"
+        full_name = f"{name} {part}"
         if hasattr(command, "commands"):
-            yield from walk(command, whole)
+            yield from walk(command, full_name)
         else:
-            yield whole, command
+            yield full_name, command
 
 
 def section(name: str, command: Command) -> Iterator[str]:
-    """Give the lines about one command."""
+    """Yield the lines about one command."""
     text, _, example = (command.help or "").partition("Example:")
     yield f"## {name.removeprefix('workflow-store ')}\n"
     yield f"{prose(text)}\n"
-    arguments = [each for each in command.params if each.param_type_name == "argument"]
-    usage = [name, "[OPTIONS]", *(each.metavar or each.name.upper() for each in arguments)]
+    arguments = [param for param in command.params if param.param_type_name == "argument"]
+    usage = [name, "[OPTIONS]", *(param.metavar or param.name.upper() for param in arguments)]
     yield f"```text\n{' '.join(usage)}\n```\n"
     yield from parameters(command)
     yield f"Example:\n\n```sh\n{example.strip()}\n```\n"
 
 
 def parameters(command: Command) -> Iterator[str]:
-    """Give the lines of the table of arguments and options."""
+    """Yield the lines of the table of arguments and options."""
     yield "| | |"
     yield "|---|---|"
-    for each in command.params:
-        help_ = prose(getattr(each, "help", None) or "").replace("|", r"\|")
-        if each.envvar:
-            help_ += f" Environment: `{each.envvar}`."
-        yield f"| {spelled(each)} | {help_}{default(each)} |"
-    yield "| `--help` | Tell all this. |\n"
+    for param in command.params:
+        help_ = prose(getattr(param, "help", None) or "").replace("|", r"\|")
+        if param.envvar:
+            help_ += f" Environment: `{param.envvar}`."
+        yield f"| {usage_of(param)} | {help_}{default(param)} |"
+    yield "| `--help` | Show this help. |\n"
 
 
-def spelled(parameter: Parameter) -> str:
-    """Render a parameter as it is written on the command line."""
+def usage_of(parameter: Parameter) -> str:
+    """Return a parameter as it is written on the command line."""
     metavar = parameter.metavar or ""
     if parameter.param_type_name == "argument":
         return f"`{metavar}`"
@@ -146,17 +146,17 @@ def spelled(parameter: Parameter) -> str:
 
 
 def default(parameter: Parameter) -> str:
-    """Say what a parameter is where it is not given, unless that says nothing."""
+    """Return a sentence about the default of a parameter, or nothing if it has none."""
     value = parameter.default
     if isinstance(value, bool) or not isinstance(value, str | int | float) or value == "":
         return ""
-    return f" By default {value:,}." if isinstance(value, int | float) else f" By default {value}."
+    return f" Default: {value:,}." if isinstance(value, int | float) else f" Default: {value}."
 
 
 def prose(text: str | None) -> str:
-    """Render a help text as Markdown: options and URLs in it are code."""
-    paragraphs = [" ".join(each.split()) for each in (text or "").split("\n\n")]
-    marked = (CODE.sub(r"`\g<0>`", each) for each in paragraphs)
+    """Return a help text as Markdown, with options and URLs as code."""
+    paragraphs = [" ".join(lines.split()) for lines in (text or "").split("\n\n")]
+    marked = (CODE.sub(r"`\g<0>`", paragraph) for paragraph in paragraphs)
     return "\n\n".join(filter(None, marked))
 
 

@@ -1,7 +1,7 @@
 """Drives one run in the store of `WORKFLOW_STORE_URL`: `drive_run.py RUN_TASK_ID JOURNAL`.
 
-It does the same for a run that is new and for one that another process has begun. Each step
-that it starts is noted in the journal, with the number of the process.
+Starting a new run and resuming one of another process are the same. The journal gets a line for
+each step that is started, with the id of the process.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Keeps a claim for as long as the work on its run takes."""
+"""Renews a claim while the work on its run continues."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from workflow_store import ClaimLostError, ResumableWorkflowStore, RunClaim, Sto
 async def kept(store: ResumableWorkflowStore, claim: RunClaim) -> AsyncIterator[None]:
     """Renew a claim every third of its lease while the block runs.
 
-    The block is cancelled when the claim is lost, and also when no renewal came through for a
-    whole lease: from then on, somebody else may have the run.
+    Cancels the block if the claim is lost, or if no renewal succeeded for a whole lease: from
+    then on, another process may hold the run.
 
     Raises:
-        ClaimLostError: one of the two happened.
+        ClaimLostError: the block was cancelled for one of these reasons.
     """
     loop = asyncio.get_running_loop()
 
     async def renew() -> None:
         while True:
-            asked_at = loop.time()
+            requested_at = loop.time()
             try:
                 await store.renew_claim(claim)
             except ClaimLostError:
-                deadline.reschedule(asked_at)
+                deadline.reschedule(requested_at)
                 return
             except StoreUnavailableError:
-                pass  # the lease may well hold until the next attempt
+                pass  # the lease may hold until the next attempt
             else:
-                # The database began the lease after it was asked to, so it ends no earlier.
-                deadline.reschedule(asked_at + claim.lease_s)
+                # The database started the lease after this request, so it ends no earlier.
+                deadline.reschedule(requested_at + claim.lease_s)
             await asyncio.sleep(claim.lease_s / 3)
 
     try:
@@ -46,5 +46,5 @@ async def kept(store: ResumableWorkflowStore, claim: RunClaim) -> AsyncIterator[
                 await asyncio.gather(renewing, return_exceptions=True)
     except TimeoutError:
         if not deadline.expired():
-            raise  # the work's own
+            raise  # from the work itself
         raise ClaimLostError(claim.run_task_id, claim.token) from None

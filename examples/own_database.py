@@ -1,7 +1,7 @@
-"""A database for an example alone: a SQLite file, or a schema on a PostgreSQL server.
+"""A separate database for an example: a SQLite file, or a schema on a PostgreSQL server.
 
-An example takes over whatever run is abandoned, and makes tables with names that others may
-have too. So it stays away from what is there, and leaves nothing behind.
+An example takes over every abandoned run, and creates tables with common names. So it uses a
+database of its own, and removes it afterwards.
 """
 
 from __future__ import annotations
@@ -23,29 +23,29 @@ from sqlalchemy.exc import ArgumentError
 
 
 class Place(NamedTuple):
-    """Where an example works: the database, and a folder for its files."""
+    """The database of an example, and a folder for its files."""
 
     url: str
     schema: str | None
     folder: Path
 
     def environment(self) -> dict[str, str]:
-        """Give the environment of a process that is to work on this database, too."""
+        """Return the environment of a process that uses this database too."""
         own = {"WORKFLOW_STORE_URL": self.url, "WORKFLOW_STORE_SCHEMA": self.schema or ""}
         return {**os.environ, **own}
 
 
 def run(show: Callable[[Place], Coroutine[Any, Any, bool]], *, name: str, about: str) -> int:
-    """Show an example on the database of the command line; give the exit code."""
+    """Run an example on the database of the command line, and return the exit code."""
     parser = argparse.ArgumentParser(description=about)
     parser.add_argument(
         "--url",
         type=_postgresql,
-        help="a PostgreSQL server, for a schema there; by default a SQLite file",
+        help="a PostgreSQL server, on which to create a schema; by default a SQLite file",
     )
     url: URL | None = parser.parse_args().url
 
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # else it would leave things behind
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # run the cleanup
     with tempfile.TemporaryDirectory(prefix=f"{name}_") as folder:
         if url is None:
             place = Place(f"sqlite:///{folder}/store.db", None, Path(folder))
@@ -59,14 +59,14 @@ def run(show: Callable[[Place], Coroutine[Any, Any, bool]], *, name: str, about:
 
 
 def _postgresql(text: str) -> URL:
-    # The text is not shown: it may hold a password.
-    wrong = argparse.ArgumentTypeError("must be postgresql://user:password@host/database")
+    # The message does not contain the text, which may contain a password.
+    error = argparse.ArgumentTypeError("must be postgresql://user:password@host/database")
     try:
         url = make_url(text)
     except (ArgumentError, ValueError):
-        raise wrong from None
+        raise error from None
     if url.get_backend_name() not in {"postgres", "postgresql"}:
-        raise wrong
+        raise error
     return url.set(drivername="postgresql")
 
 

@@ -1,6 +1,6 @@
-"""Does one step, with which a row of the caller's own is written: `pay.py`, or `pay.py crash`.
+"""Does a step and writes a row of the caller's own with it: `pay.py`, or `pay.py crash`.
 
-It works on the database of `WORKFLOW_STORE_URL`. Told to crash, it ends between the two writes.
+Uses the database of `WORKFLOW_STORE_URL`. With `crash`, the process ends between the two writes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ CRASHED = 70
 PAYMENTS = Table(
     "payments",
     MetaData(),
-    # Of two processes that do the step at once, the second one's transaction fails.
+    # If two processes do the step concurrently, the transaction of the second one fails.
     Column("run_task_id", Text, primary_key=True),
     Column("step_id", Text, primary_key=True),
     Column("amount", Integer, nullable=False),
@@ -31,7 +31,7 @@ PAYMENTS = Table(
 
 
 async def pay(store: SqlWorkflowStore, *, crash: bool) -> None:
-    """Do the step, unless it is done."""
+    """Do the step, unless it is completed."""
     async with store.engine.begin() as connection:
         bound = store.bind(connection)
         step = await bound.get_step(RUN, STEP)
@@ -56,7 +56,7 @@ async def number_of_payments(connection: AsyncConnection) -> int:
 
 @asynccontextmanager
 async def opened(url: str, schema: str | None) -> AsyncIterator[SqlWorkflowStore]:
-    """Open a store on an engine of the caller's, which has the caller's own tables too."""
+    """Open a store on an engine of the caller, whose database also has the caller's tables."""
     engine = callers_engine(url, schema)
     try:
         async with SqlWorkflowStore(engine, schema=schema, migrate=True) as store:

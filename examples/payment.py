@@ -1,7 +1,7 @@
-"""A step and a row of the caller's own, of which both are committed or neither.
+"""Commits a step and a row of the caller's own together, or neither.
 
-The first attempt at the step ends its process after it wrote the row and before it wrote the
-step. The second one does the step. The third one finds it done.
+The first attempt ends its process after writing the row and before writing the step. The second
+attempt does the step. The third one finds it completed.
 """
 
 from __future__ import annotations
@@ -23,39 +23,40 @@ from workflow_store import (
 )
 
 
-class Found(NamedTuple):
-    """What the database has."""
+class Contents(NamedTuple):
+    """The contents of the database."""
 
     payments: int
     step: TaskStatus
     context: JsonValue
 
 
-NEITHER = Found(0, TaskStatus.PENDING, {})
-BOTH = Found(1, TaskStatus.COMPLETED, {"paid": AMOUNT})
+NEITHER = Contents(0, TaskStatus.PENDING, {})
+BOTH = Contents(1, TaskStatus.COMPLETED, {"paid": AMOUNT})
 
 
 async def show(place: Place) -> bool:
-    """Attempt the step three times, and tell whether all is well."""
+    """Attempt the step three times, and return whether all checks hold."""
     async with opened(place.url, place.schema) as store:
         async with store.engine.begin() as connection:
             await connection.run_sync(PAYMENTS.create)
         await create(store)
-        exits, found = [], [await look(store)]
-        for how in ("crash", "", ""):
-            exits.append(await attempted(place, how))
-            found.append(await look(store))
+        exits, contents = [], [await read(store)]
+        for mode in ("crash", "", ""):
+            exits.append(await attempt(place, mode))
+            contents.append(await read(store))
 
     print(f"\n{'':<18}payments  step")
-    for name, each in zip(("before", "attempt 1", "attempt 2", "attempt 3"), found, strict=True):
-        print(f"{name:<18}{each.payments:<10}{each.step}")
+    names = ("before", "attempt 1", "attempt 2", "attempt 3")
+    for name, (payments, step, _) in zip(names, contents, strict=True):
+        print(f"{name:<18}{payments:<10}{step}")
     print()
     return print_checks(
         {
             "the first attempt crashed, the others did not": exits == [CRASHED, 0, 0],
-            "the crash left neither payment nor step": found[:2] == [NEITHER, NEITHER],
-            "the retry left both, once": found[2] == BOTH,
-            "a further attempt added nothing": found[3] == BOTH,
+            "the crash left neither payment nor step": contents[:2] == [NEITHER, NEITHER],
+            "the retry committed both, once": contents[2] == BOTH,
+            "a further attempt added nothing": contents[3] == BOTH,
         }
     )
 
@@ -72,27 +73,27 @@ async def create(store: SqlWorkflowStore) -> None:
     await store.upsert_step(RUN, WorkflowStepState(step_id=STEP))
 
 
-async def attempted(place: Place, how: str) -> int:
-    """Attempt the step in a process of its own; give its exit code."""
+async def attempt(place: Place, mode: str) -> int:
+    """Attempt the step in another process, and return its exit code."""
     program = Path(__file__).with_name("pay.py")
-    sys.stdout.flush()  # else what the process prints would come first
+    sys.stdout.flush()  # before the output of the process
     process = await asyncio.create_subprocess_exec(
-        sys.executable, program, how, env=place.environment()
+        sys.executable, program, mode, env=place.environment()
     )
     return await process.wait()
 
 
-async def look(store: SqlWorkflowStore) -> Found:
+async def read(store: SqlWorkflowStore) -> Contents:
     run, step = await store.get_run(RUN), await store.get_step(RUN, STEP)
     assert run is not None
     assert step is not None
     async with store.engine.connect() as connection:
-        return Found(await number_of_payments(connection), step.status, run.context)
+        return Contents(await number_of_payments(connection), step.status, run.context)
 
 
 def print_checks(checks: dict[str, bool]) -> bool:
-    for what, holds in checks.items():
-        print(f"{'ok' if holds else 'FAILED':<8}{what}")
+    for check, holds in checks.items():
+        print(f"{'ok' if holds else 'FAILED':<8}{check}")
     return all(checks.values())
 
 

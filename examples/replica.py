@@ -1,7 +1,7 @@
 """One of several processes that share the runs of a database: `replica.py NAME JOURNAL`.
 
-It works in the store of `WORKFLOW_STORE_URL` until every run there is complete. What it does
-is noted in the journal, too, which the store knows nothing of.
+Works on the store of `WORKFLOW_STORE_URL` until every run is complete, and writes what it does to
+the journal, which is independent of the store.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from workflow_store import (
 
 AT_ONCE = 3
 LEASE_S = 2.0
-LOOK_S = 0.1
+POLL_S = 0.1
 WORK_S = 0.5
 
 
 class Replica:
-    """Claims runs and drives them, new ones as many at once as it has room for.
+    """Claims runs and drives them, up to `AT_ONCE` new ones concurrently.
 
     Args:
-        store: where the runs are kept.
-        name: owns the claims; no other process may have it.
-        journal: where it notes what it does.
+        store: the store of the runs.
+        name: the owner of the claims; unique among the processes.
+        journal: the file to which it writes what it does.
     """
 
     def __init__(self, store: ResumableWorkflowStore, name: str, journal: Path) -> None:
@@ -53,14 +53,14 @@ class Replica:
                 for claim in await self._claims(runs):
                     self._driving.add(claim)
                     group.create_task(self._drive(claim))
-                await asyncio.sleep(LOOK_S)
+                await asyncio.sleep(POLL_S)
 
     async def _claims(self, runs: Sequence[RunSummary]) -> list[RunClaim]:
-        """Claim what was abandoned and, while there is room, what nobody has begun."""
+        """Claim abandoned runs and, up to `AT_ONCE`, runs that were never started."""
         claims = await self._store.claim_abandoned_runs(owner=self._name, lease_s=LEASE_S)
         for claim in claims:
             self._note("took-over", claim)
-        # Not what it drives itself: an owner that claims again loses its claim to itself.
+        # Not its own runs: an owner that claims a run again loses its earlier claim.
         own = {claim.run_task_id for claim in (*self._driving, *claims)}
         for run in runs:
             new = is_new(run) and run.run_task_id not in own
@@ -68,7 +68,7 @@ class Replica:
                 claimed = await self._store.claim_run(
                     run.run_task_id, owner=self._name, lease_s=LEASE_S
                 )
-                if claimed is not None:  # else somebody was faster
+                if claimed is not None:  # None: another replica was faster
                     claims.append(claimed)
                     self._note("claimed", claimed)
         return claims
@@ -85,10 +85,10 @@ class Replica:
             self._driving.discard(claim)
 
     async def _do_steps(self, claim: RunClaim) -> None:
-        """Do every step that is not completed. A run that is new and a resume are the same."""
+        """Do every step that is not completed, of a new run as of a resumed one."""
         store = self._store.fenced(claim)
         snapshot = await store.load_run(claim.run_task_id)
-        if snapshot is None:  # deleted since it was claimed
+        if snapshot is None:  # deleted after it was claimed
             return
         done: int = snapshot.run.context["done"]
         for step in snapshot.steps:
@@ -97,7 +97,7 @@ class Replica:
                 await store.upsert_step(claim.run_task_id, step)
                 self._note("started", claim, step)
 
-                await asyncio.sleep(WORK_S)  # what a step is for would be here
+                await asyncio.sleep(WORK_S)  # the work of the step
 
                 step.status, step.completed_at = TaskStatus.COMPLETED, datetime.now(UTC)
                 step.result = {"replica": self._name, "token": claim.token}
@@ -105,10 +105,10 @@ class Replica:
                 await store.commit_step(claim.run_task_id, step, {"done": done})
                 self._note("committed", claim, step)
 
-    def _note(self, what: str, claim: RunClaim, step: WorkflowStepState | None = None) -> None:
+    def _note(self, event: str, claim: RunClaim, step: WorkflowStepState | None = None) -> None:
         step_id = "-" if step is None else step.step_id
         with self._journal.open("a") as file:
-            file.write(f"{self._name} {what} {claim.run_task_id} {claim.token} {step_id}\n")
+            file.write(f"{self._name} {event} {claim.run_task_id} {claim.token} {step_id}\n")
 
 
 def is_new(run: RunSummary) -> bool:

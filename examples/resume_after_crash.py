@@ -1,11 +1,11 @@
 """Kills a workflow half-way with SIGKILL and resumes it in a new process.
 
-The first process drives `workflows/stdlib_report.json` and is killed while steps are
-running. The second one finds the run in the store and brings it to its end. A third one
-drives the same workflow without a crash, to compare the reports.
+The first process drives `workflows/stdlib_report.json` and is killed while steps are running.
+The second one loads the run from the store and completes it. A third one drives the same
+workflow without a crash, to compare the reports.
 
-Every process notes each step that it starts in a journal outside of the store. So a step
-that was done twice is seen, whatever the store says.
+Every process writes each step that it starts to a journal outside of the store, which therefore
+reveals a repeated step whatever the store says.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from workflow_store import (
 HERE = Path(__file__).parent
 DEFINITION = json.loads((HERE / "workflows/stdlib_report.json").read_text())
 STEPS = len(DEFINITION["steps"])
-LOOK_S = 0.02
+POLL_S = 0.02
 
 Process = subprocess.Popen[bytes]
 Steps = dict[str, WorkflowStepState]
@@ -47,7 +47,7 @@ Starts = Counter[str]
 
 @contextmanager
 def process_that_drives(run_task_id: str, url: str, journal: Path) -> Iterator[Process]:
-    """Start a process, and end it with the block if it has not ended by itself."""
+    """Start a process, and kill it at the end of the block if it still runs."""
     process = subprocess.Popen(
         [sys.executable, HERE / "drive_run.py", run_task_id, journal],
         env={**os.environ, "WORKFLOW_STORE_URL": url},
@@ -60,7 +60,7 @@ def process_that_drives(run_task_id: str, url: str, journal: Path) -> Iterator[P
 
 
 class Run:
-    """A run of the workflow, seen from outside of the processes that drive it."""
+    """A run of the workflow, observed from outside the processes that drive it."""
 
     def __init__(self, store: WorkflowStore, url: str, folder: str) -> None:
         self._store = store
@@ -71,7 +71,7 @@ class Run:
 
     @asynccontextmanager
     async def created(self) -> AsyncIterator[None]:
-        """Have the run in the store, and delete it at the end."""
+        """Create the run, and delete it at the end."""
         state = WorkflowExecutionState(
             run_task_id=self._id,
             agent_id="demo",
@@ -86,41 +86,41 @@ class Run:
             await self._store.delete_run(self._id)
 
     async def drive(self, *, kill_after: int = STEPS + 1) -> Process:
-        """Let a new process drive the run; kill it amid work when so many steps are completed."""
+        """Drive the run in a new process. Kill it once `kill_after` steps are completed."""
         with process_that_drives(self._id, self._url, self._journal) as process:
             while process.poll() is None:
                 steps = await self.steps()
                 if len(completed(steps)) >= kill_after and under_way(steps):
                     break
                 await self._answer(steps)
-                await asyncio.sleep(LOOK_S)
+                await asyncio.sleep(POLL_S)
         return process
 
     async def _answer(self, steps: Steps) -> None:
-        """Be the outside party that a step waits for."""
+        """Answer as the outside party that a step waits for."""
         for step in steps.values():
             if step.status is TaskStatus.INPUT_REQUIRED:
                 step.status = TaskStatus.COMPLETED
                 step.completed_at = datetime.now(UTC)
                 step.result = {"packages": 8}
                 await self._store.upsert_step(self._id, step)
-                print(f"Step {step.step_id} asked for input and was given {step.result}.")
+                print(f"Step {step.step_id} asked for input and received {step.result}.")
 
     async def steps(self) -> Steps:
         return {step.step_id: step for step in await self._store.list_steps(self._id)}
 
     def starts(self, process: Process) -> Starts:
-        """Count what the journal has of a process."""
+        """Count the starts of each step by a process, from the journal."""
         lines = [line.split() for line in self._journal.read_text().splitlines()]
         return Counter(step_id for pid, step_id in lines if int(pid) == process.pid)
 
 
 async def show(url: str, folder: str, kill_after: int) -> bool:
-    """Crash and resume one run, leave another in peace, and tell whether all is well."""
+    """Crash and resume one run, complete another, and return whether all checks hold."""
     async with open_store(url, migrate=True) as store:
         crashed, unharmed = Run(store, url, folder), Run(store, url, folder)
         async with crashed.created(), unharmed.created():
-            print(f"A run of {STEPS} steps, to be killed when {kill_after} are completed.\n")
+            print(f"A run of {STEPS} steps, killed once {kill_after} are completed.\n")
             first = await crashed.drive(kill_after=kill_after)
             before = await crashed.steps()
             print(f"Process {first.pid} started the run and {end_of(first)}.")
@@ -138,13 +138,13 @@ async def show(url: str, folder: str, kill_after: int) -> bool:
     print(f"\n{report_of(after)}\n")
 
     done = completed(before)
-    # A start that is missing counts as well: such a journal would prove nothing.
+    # A missing start counts as well: such a journal would prove nothing.
     repeated = [name for name in done if begun[name] + begun_again[name] != 1]
     return print_checks(
         {
             "the first process was killed with SIGKILL": first.returncode == -signal.SIGKILL,
             f"{len(repeated)} steps repeated": not repeated,
-            "what was completed before the kill is unchanged": done.items() <= after.items(),
+            "the steps completed before the kill are unchanged": done.items() <= after.items(),
             f"all {STEPS} steps completed": len(completed(after)) == STEPS,
             "report identical to the run without a crash": (
                 report_of(after) is not None and report_of(after) == report_of(expected)
@@ -173,7 +173,7 @@ def end_of(process: Process) -> str:
 
 
 def fate(step: WorkflowStepState, begun: int, begun_again: int) -> str:
-    """Tell what became of a step that the first process left in this state."""
+    """Return what the resume did with a step that the first process left in this state."""
     if step.status is TaskStatus.INPUT_REQUIRED:
         return "answered"
     if not begun_again:
@@ -195,25 +195,25 @@ def print_steps(before: Steps, begun: Starts, begun_again: Starts) -> None:
 
 
 def print_checks(checks: dict[str, bool]) -> bool:
-    for what, holds in checks.items():
-        print(f"{'ok' if holds else 'FAILED':<8}{what}")
+    for check, holds in checks.items():
+        print(f"{'ok' if holds else 'FAILED':<8}{check}")
     return all(checks.values())
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Crash a workflow and resume it.")
-    parser.add_argument("--url", help="the database; by default a SQLite file of its own")
+    parser.add_argument("--url", help="the database; by default a temporary SQLite file")
     parser.add_argument(
         "--kill-after",
         type=int,
-        choices=range(1, STEPS - 1),  # the last one may be done before anyone looks
+        choices=range(1, STEPS - 1),  # the last step may end between two polls
         default=9,
         metavar="STEPS",
-        help=f"steps to be completed before the kill: 1 to {STEPS - 2}, by default 9",
+        help=f"kill after this many completed steps: 1 to {STEPS - 2}, by default 9",
     )
     arguments = parser.parse_args()
 
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # else it would leave things behind
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # run the cleanup
     with tempfile.TemporaryDirectory(prefix="resume_after_crash_") as folder:
         url = arguments.url or f"sqlite:///{folder}/store.db"
         return 0 if asyncio.run(show(url, folder, arguments.kill_after)) else 1

@@ -1,6 +1,6 @@
-"""The steps of the workflow: a report on the sources of Python's own standard library.
+"""The steps of the workflow: a report on the sources of Python's standard library.
 
-Each function takes the results of the steps that its own step depends on, by step id.
+Each function takes the results of the steps on which its step depends, by step id.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from workflow_store import JsonValue
 
 Results = dict[str, Any]
 Counts = dict[str, Counter[str]]
-"""What was counted, by package."""
+"""Counters by package."""
 
 PARSING = threading.Lock()
-"""CPython 3.11 may confuse the depths of two trees that it builds at once in two threads."""
+"""CPython 3.11 may confuse the depths of two trees that two threads build concurrently."""
 
 LEFT_OUT = {"__pycache__", "dist-packages", "idle_test", "site-packages", "test", "tests"}
 
 
 def list_files(_: Results) -> JsonValue:
-    """Find the sources of the standard library, without its tests."""
+    """List the sources of the standard library, without its tests."""
     root = Path(sysconfig.get_paths()["stdlib"])
     files = []
     for folder, folders, names in os.walk(root):
@@ -66,7 +66,7 @@ def count_definitions(results: Results, part: int, of: int) -> JsonValue:
 
 
 def fingerprint(results: Results) -> JsonValue:
-    """Make one hash of all files, and find how many are a copy of another."""
+    """Hash all files together, and count those that are a copy of another."""
     hashes = {file: digest for part in results.values() for file, digest in part.items()}
     lines = "".join(f"{digest}  {file}\n" for file, digest in sorted(hashes.items()))
     return {
@@ -76,7 +76,7 @@ def fingerprint(results: Results) -> JsonValue:
 
 
 def merge(results: Results) -> JsonValue:
-    """Add up what was counted in parts."""
+    """Add up the counters of the parts."""
     counts: Counts = defaultdict(Counter)
     for part in results.values():
         for package, numbers in part.items():
@@ -85,7 +85,7 @@ def merge(results: Results) -> JsonValue:
 
 
 def report(results: Results) -> JsonValue:
-    """Write what a reader wants to see: the largest packages, and all together."""
+    """Render the largest packages and the total as a table."""
     counts: Counts = {name: Counter(numbers) for name, numbers in results["merge"].items()}
     largest = sorted(counts, key=lambda name: (-counts[name]["lines"], name))
     columns = ("files", "lines", "functions", "classes")
@@ -102,7 +102,7 @@ def report(results: Results) -> JsonValue:
 
 
 def _read(results: Results, part: int, of: int) -> Iterator[tuple[str, bytes]]:
-    """Give the files of one part of the list, such as part 2 of 4."""
+    """Yield the files of one part of the list, such as part 2 of 4."""
     listed = results["list_files"]
     for file in listed["files"][part - 1 :: of]:
         yield file, Path(listed["root"], file).read_bytes()

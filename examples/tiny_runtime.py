@@ -1,8 +1,8 @@
 """A tiny runtime: drives the steps of a workflow and keeps their state in a store.
 
-A definition has `steps`, each with an `id` and the steps that it `depends_on`, which stand
-before it. A step has either a function to `run`, and what to call it `with`, or something
-to `ask` an outside party. Steps that do not depend on each other run at once.
+A definition has `steps`, each with an `id` and the earlier steps that it `depends_on`. A step has
+either a function to `run` and its arguments in `with`, or a question to `ask` an outside party.
+Steps that do not depend on each other run concurrently.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ AT_ONCE = 3
 POLL_S = 0.02
 
 Step = dict[str, Any]
-"""A step as it stands in the definition."""
+"""A step of the definition."""
 
 
 class Runtime:
     """Drives one run. Starting it and resuming it after a crash are the same call.
 
     Args:
-        store: where the run is kept.
-        run_task_id: the run, which `create_run` has put there.
-        functions: what a step can `run`. Each takes the results of the steps that its own
-            step depends on, and gives a JSON value.
-        on_start: is told the id of every step that is begun.
+        store: the store of the run.
+        run_task_id: the run, which exists.
+        functions: the functions that a step can `run`, by name. Each takes the results of the
+            steps on which its step depends, and returns a JSON value.
+        on_start: called with the id of every step that is started.
     """
 
     def __init__(
@@ -64,10 +64,10 @@ class Runtime:
                     tasks[step["id"]] = group.create_task(self._do(step, before))
 
     async def _take_up(self, steps: list[Step]) -> None:
-        """Add the steps that are not in the store yet, and make the context anew.
+        """Insert the missing steps, and rebuild the context from the results.
 
-        A step's result and the context are two writes, and a crash may come between them.
-        So the results are the truth, and the context is a copy for whoever reads the run.
+        A step's result and the context are two writes, and a crash may come between them. So the
+        results are authoritative, and the context is a copy for readers of the run.
         """
         stored = {state.step_id: state for state in await self._store.list_steps(self._run_task_id)}
         for step in steps:
@@ -80,9 +80,9 @@ class Runtime:
 
     async def _do(self, step: Step, before: list[asyncio.Task[None]]) -> None:
         if before:
-            await asyncio.wait(before)  # one that fails has the group cancel this task
+            await asyncio.wait(before)  # if one fails, the group cancels this task
         result = await (self._ask(step) if "ask" in step else self._run(step))
-        async with self._sharing:  # of two writes at once the older might come last
+        async with self._sharing:  # else the older of two writes might come last
             self._context[step["id"]] = result
             await self._store.update_context(self._run_task_id, self._context)
 
@@ -107,10 +107,10 @@ class Runtime:
         await self._save(state.model_copy(update={"completed_at": datetime.now(UTC), **fields}))
 
     async def _ask(self, step: Step) -> JsonValue:
-        """Wait until an outside party completes the step; its result is the answer."""
+        """Wait until an outside party completes the step, and return its result."""
         self._on_start(step["id"])
         state = await self._stored(step)
-        if state.status is TaskStatus.PENDING:  # else it was asked before a crash
+        if state.status is TaskStatus.PENDING:  # else asked before a crash
             state.status = TaskStatus.INPUT_REQUIRED
             state.started_at = datetime.now(UTC)
             state.wait_task_id = str(uuid4())
@@ -119,7 +119,7 @@ class Runtime:
             await asyncio.sleep(POLL_S)
             state = await self._stored(step)
         if state.status is not TaskStatus.COMPLETED:
-            raise RuntimeError(f"no answer: step {state.step_id} was {state.status}")
+            raise RuntimeError(f"step {state.step_id} was not answered: it is {state.status}")
         return state.result
 
     async def _stored(self, step: Step) -> WorkflowStepState:

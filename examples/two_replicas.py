@@ -1,8 +1,8 @@
-"""Two processes share the runs of one database; one is killed, the other goes on for both.
+"""Two processes share the runs of one database. One is killed, the other takes over.
 
-Each replica claims runs, drives them and renews its claims. Replica one is killed with
-SIGKILL in the midst of its runs. When their leases have run out, replica two takes them over,
-skips the steps that were committed, and does the others.
+Each replica claims runs, drives them and renews its claims. Replica one is killed with SIGKILL
+while it drives runs. Once their leases have expired, replica two takes them over, skips the
+committed steps, and does the others.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from workflow_store import (
 
 RUNS = [f"run-{number}" for number in range(1, 7)]
 STEPS = [f"step-{number}" for number in range(1, 6)]
-LOOK_S = 0.02
+POLL_S = 0.02
 PATIENCE_S = 60.0
 
 Process = subprocess.Popen[bytes]
@@ -50,14 +50,14 @@ class Note(NamedTuple):
 
 
 class Journal:
-    """What the replicas did, told by themselves and not by the store."""
+    """The actions of the replicas, recorded by the replicas and not by the store."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.path.touch()
 
     def notes(self, *what: str, replica: str = "", run: str = "") -> list[Note]:
-        # A line that is being written has no end yet.
+        # The last line may still be being written.
         lines = self.path.read_text().rpartition("\n")[0].splitlines()
         fields = [line.split() for line in lines]
         notes = [
@@ -72,7 +72,7 @@ class Journal:
 
 @contextmanager
 def started_replica(name: str, place: Place, journal: Journal) -> Iterator[Process]:
-    """Start a replica, and end it with the block if it has not ended by itself."""
+    """Start a replica, and kill it at the end of the block if it still runs."""
     process = subprocess.Popen(
         [sys.executable, Path(__file__).with_name("replica.py"), name, journal.path],
         env=place.environment(),
@@ -85,11 +85,11 @@ def started_replica(name: str, place: Place, journal: Journal) -> Iterator[Proce
 
 
 async def show(place: Place) -> bool:
-    """Let two replicas share runs, kill one, and tell whether all is well."""
+    """Share runs between two replicas, kill one, and return whether all checks hold."""
     journal = Journal(place.folder / "journal")
     print(
         f"Replicas one and two share {len(RUNS)} runs of {len(STEPS)} steps; "
-        f"a lease is {LEASE_S:g} seconds.\n"
+        f"a lease lasts {LEASE_S:g} seconds.\n"
     )
     async with SqlWorkflowStore(place.url, schema=place.schema, migrate=True) as store:
         for run_task_id in RUNS:
@@ -102,7 +102,7 @@ async def show(place: Place) -> bool:
             one.kill()
             one.wait()
             orphans = held_by_one(journal)
-            print(f"Replica one {end_of(one)} in the midst of {names_of(orphans)}.")
+            print(f"Replica one {end_of(one)} while driving {names_of(orphans)}.")
             await asyncio.to_thread(two.wait, PATIENCE_S)
             left = {note.run_task_id for note in orphans}
             taken = journal.notes("took-over", replica="two")
@@ -130,7 +130,7 @@ async def show(place: Place) -> bool:
             ),
             "no step was committed twice": committed_once(runs, journal),
             "a late write with a claim of replica one is refused": bool(refused) and all(refused),
-            "no claim is left": free,
+            "no claim remains": free,
         }
     )
 
@@ -150,7 +150,7 @@ async def create(store: ResumableWorkflowStore, run_task_id: str) -> None:
 
 
 async def until_amid_runs(journal: Journal, one: Process) -> None:
-    """Wait until replica one works on a step of each of its runs, the last step of none."""
+    """Wait until replica one works on a step of each of its runs, but on no last step."""
     async with asyncio.timeout(PATIENCE_S):
         while one.poll() is None:
             held = [
@@ -161,14 +161,14 @@ async def until_amid_runs(journal: Journal, one: Process) -> None:
             working = all(run and run[-1].what == "started" for run in held)
             if working and 2 <= max(committed, default=0) <= len(STEPS) - 2:
                 return
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(POLL_S)
 
 
 def held_by_one(journal: Journal) -> list[Note]:
-    """Give the claims that replica one has taken and not released."""
-    given_back = {note.token for note in journal.notes("released", "lost", replica="one")}
+    """Return the claims that replica one holds."""
+    ended = {note.token for note in journal.notes("released", "lost", replica="one")}
     claims = journal.notes("claimed", "took-over", replica="one")
-    return [note for note in claims if note.token not in given_back]
+    return [note for note in claims if note.token not in ended]
 
 
 def names_of(notes: Sequence[Note]) -> str:
@@ -176,7 +176,7 @@ def names_of(notes: Sequence[Note]) -> str:
 
 
 async def late_write_is_refused(store: ResumableWorkflowStore, lost: Note) -> bool:
-    """Write as a process would that was paused, and does not know that it lost its claim."""
+    """Write like a process that was paused and does not know that it lost its claim."""
     claim = RunClaim(lost.run_task_id, lost.replica, lost.token, LEASE_S, datetime.now(UTC))
     late = WorkflowStepState(step_id=STEPS[-1], status=TaskStatus.FAILED)
     try:
@@ -203,8 +203,8 @@ def is_complete(snapshot: RunSnapshot) -> bool:
 
 
 def committed_once(runs: Sequence[RunSnapshot], journal: Journal) -> bool:
-    """Compare what the store says with the journal, which may lack what came with the kill."""
-    kept = {
+    """Compare the store with the journal, which may lack the last action before the kill."""
+    stored = {
         (snapshot.run.run_task_id, step.step_id): (step.result["replica"], step.result["token"])
         for snapshot in runs
         for step in snapshot.steps
@@ -213,10 +213,10 @@ def committed_once(runs: Sequence[RunSnapshot], journal: Journal) -> bool:
     noted = journal.notes("committed")
     steps = [(note.run_task_id, note.step_id) for note in noted]
     return (
-        len(kept) == len(RUNS) * len(STEPS)
+        len(stored) == len(RUNS) * len(STEPS)
         and len(set(steps)) == len(steps)
         and all(
-            kept[step] == (note.replica, note.token)
+            stored[step] == (note.replica, note.token)
             for step, note in zip(steps, noted, strict=True)
         )
     )
@@ -229,7 +229,7 @@ def end_of(process: Process) -> str:
 
 
 def print_runs(runs: Sequence[RunSnapshot], journal: Journal) -> None:
-    """Tell who committed how many steps of each run, and with which tokens."""
+    """Print how many steps of each run a replica committed, and with which tokens."""
     print(f"{'run':<10}{'by one':<20}by two")
     for snapshot in runs:
         cells = []
@@ -240,16 +240,16 @@ def print_runs(runs: Sequence[RunSnapshot], journal: Journal) -> None:
             cells.append(f"{len(tokens)} steps, token {token}" if tokens else "-")
         print(f"{snapshot.run.run_task_id:<10}{cells[0]:<20}{cells[1]}")
     starts = [(note.run_task_id, note.step_id) for note in journal.notes("started")]
-    print(f"\nSteps begun again, since they were not committed: {len(starts) - len(set(starts))}")
+    print(f"\nSteps repeated, since they were not committed: {len(starts) - len(set(starts))}")
     lost = journal.notes("lost", replica="two")
-    print(f"Claims that replica two lost, for want of a renewal: {len(lost)}\n")
+    print(f"Claims that replica two lost, because no renewal succeeded: {len(lost)}\n")
 
 
 def print_checks(checks: dict[str, bool]) -> bool:
-    for what, holds in checks.items():
-        print(f"{'ok' if holds else 'FAILED':<8}{what}")
+    for check, holds in checks.items():
+        print(f"{'ok' if holds else 'FAILED':<8}{check}")
     return all(checks.values())
 
 
 if __name__ == "__main__":
-    sys.exit(own_database.run(show, name="two_replicas", about="Let two processes share runs."))
+    sys.exit(own_database.run(show, name="two_replicas", about="Share runs between two processes."))

@@ -1,7 +1,7 @@
-"""A web application that shows the runs of a store, and takes the answers that steps wait for.
+"""A web application that shows the runs of a store, and accepts answers to waiting steps.
 
-It opens the store when it starts and closes it when it ends. Where the database is not at the
-revision that is needed, it does not start, and says the command that mends it.
+It opens the store at start-up and closes it at shutdown. If the database is not at the required
+revision, it does not start, and its error contains the command that fixes it.
 
     pip install 'workflow-store[cli]' fastapi uvicorn
     WORKFLOW_STORE_URL=sqlite:///runs.db uvicorn --factory --app-dir examples web_app:make_app
@@ -11,10 +11,10 @@ revision that is needed, it does not start, and says the command that mends it.
 | `GET /runs?agent_id=…&limit=…&cursor=…` | a page of runs, newest first, and `next_cursor` |
 | `GET /run?id=…`, `GET /run/steps?id=…` | a run; its steps |
 | `GET /run/page?id=…` | the run as an HTML page |
-| `POST /answer?to=…` | completes the step that waits under this id; the result is the body |
+| `POST /answer?to=…` | completes the step that waits under this id; the body is its result |
 
-An id may hold a slash, or a line break: it is a parameter, and no part of the path. Whoever
-can reach the application can read all runs: put your own login before it.
+Ids are parameters and not parts of the path, since they may contain slashes and line breaks. The
+application has no authentication: everyone who can reach it can read all runs.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ router = APIRouter()
 
 
 def make_app(url: str | None = None, **options: Unpack[EngineOptions]) -> FastAPI:
-    """Make the application for a database, by default the environment's."""
+    """Return the application for a database, by default that of the environment."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -57,13 +57,13 @@ def make_app(url: str | None = None, **options: Unpack[EngineOptions]) -> FastAP
     app = FastAPI(title="Runs", lifespan=lifespan)
     app.include_router(router)
     app.add_exception_handler(RunNotFoundError, not_found)
-    app.add_exception_handler(InvalidStateError, refused)
+    app.add_exception_handler(InvalidStateError, rejected)
     app.add_exception_handler(StoreUnavailableError, unavailable)
     return app
 
 
 def the_store(request: Request) -> ResumableWorkflowStore:
-    """Give the store that was opened at the start: one for all requests."""
+    """Return the store, which all requests share."""
     store: ResumableWorkflowStore = request.app.state.store
     return store
 
@@ -73,7 +73,7 @@ Id = Annotated[str, Query(alias="id")]
 
 
 class Filters(BaseModel):
-    """What `list_runs` takes, as parameters of a request."""
+    """The filters of `list_runs`, as parameters of a request."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -89,15 +89,15 @@ class Filters(BaseModel):
 
 
 def as_json(text: str) -> Response:
-    """Send JSON as the store's own models write it, which loses nothing."""
+    """Return a response with JSON as the models write it, without loss."""
     return Response(text, media_type="application/json")
 
 
 @router.get("/runs")
 async def list_runs(store: Store, filters: Annotated[Filters, Query()]) -> Response:
-    found = await store.list_runs(**dict(filters))
-    runs = ",".join(run.model_dump_json() for run in found.runs)
-    return as_json(f'{{"runs":[{runs}],"next_cursor":{json.dumps(found.next_cursor)}}}')
+    listing = await store.list_runs(**dict(filters))
+    runs = ",".join(run.model_dump_json() for run in listing.runs)
+    return as_json(f'{{"runs":[{runs}],"next_cursor":{json.dumps(listing.next_cursor)}}}')
 
 
 @router.get("/run")
@@ -110,7 +110,7 @@ async def get_run(store: Store, run_task_id: Id) -> Response:
 
 @router.get("/run/steps")
 async def list_steps(store: Store, run_task_id: Id) -> Response:
-    snapshot = await store.load_run(run_task_id)  # tells no run from no steps
+    snapshot = await store.load_run(run_task_id)  # list_steps would return [] for a missing run
     if snapshot is None:
         raise RunNotFoundError(run_task_id)
     return as_json(f"[{','.join(step.model_dump_json() for step in snapshot.steps)}]")
@@ -130,7 +130,7 @@ async def answer(
 ) -> Response:
     waiting = await store.find_waiting_step(wait_task_id)
     if waiting is None:
-        return JSONResponse({"detail": "No step waits for this, or no longer."}, 404)
+        return JSONResponse({"detail": "No step waits for this id."}, 404)
     waiting.step.status = TaskStatus.COMPLETED
     waiting.step.result = result
     waiting.step.completed_at = datetime.now(UTC)
@@ -142,12 +142,12 @@ async def not_found(request: Request, error: Exception) -> Response:
     return JSONResponse({"detail": str(error)}, 404)
 
 
-async def refused(request: Request, error: Exception) -> Response:
+async def rejected(request: Request, error: Exception) -> Response:
     return JSONResponse({"detail": str(error)}, 422)
 
 
 async def unavailable(request: Request, error: Exception) -> Response:
-    log.error("%s", error)  # names the server, which is no business of the client's
-    # An answer that was taken all the same finds no step that waits, the next time.
-    text = "The store is not available, and what was sent may have been taken. Try again."
+    log.error("%s", error)  # names the server, so it is not sent to the client
+    # If the answer was stored after all, a repeated request is answered with 404.
+    text = "The store is unavailable. The request may have been applied. Try again."
     return JSONResponse({"detail": text}, 503, headers={"Retry-After": "5"})

@@ -29,7 +29,7 @@ TO_RUN = [page for page in PAGES if blocks(page)]
 async def _roles(server: str) -> set[str]:
     connection = await asyncpg.connect(server)
     try:
-        return {each["rolname"] for each in await connection.fetch("SELECT rolname FROM pg_roles")}
+        return {row["rolname"] for row in await connection.fetch("SELECT rolname FROM pg_roles")}
     finally:
         await connection.close()
 
@@ -45,7 +45,7 @@ async def _drop_roles(server: str, names: set[str]) -> None:
 
 @pytest.fixture
 def page_url(postgres_server: str) -> Iterator[str]:
-    """An empty database; it goes, and so do the roles that a page makes."""
+    """An empty database, dropped afterwards with the roles that the page created."""
     before = asyncio.run(_roles(postgres_server))
     url = new_database(postgres_server)
     yield url
@@ -57,7 +57,7 @@ def page_url(postgres_server: str) -> Iterator[str]:
 def test_a_page_can_be_followed_from_its_beginning_to_its_end(
     page: Path, tmp_path: Path, page_url: str
 ) -> None:
-    """Each block does what it says, in an empty folder and on an empty database."""
+    """Each block works, in an empty folder and on an empty database."""
     folder = tmp_path / "reader"
     folder.mkdir()
     reader = Reader(folder, page_url)
@@ -66,7 +66,7 @@ def test_a_page_can_be_followed_from_its_beginning_to_its_end(
 
 
 def test_each_block_is_run_or_read_or_says_why_not() -> None:
-    """A language that nothing reads here, or an empty reason, would hide a mistake."""
+    """A language that is not read, or an empty reason, would hide a mistake."""
     for page in TO_RUN:
         for block in blocks(page):
             assert block.language in {*READ, "sql", "text"} or block.title or block.why, block.where
@@ -90,20 +90,20 @@ def test_the_readme_names_every_option_as_it_is() -> None:
 
 
 def test_the_readme_links_to_each_page_of_the_guide() -> None:
-    """It is the way to them."""
+    """Users reach them from there."""
     for page in (ROOT / "docs").glob("*.md"):
         assert f"docs/{page.name}" in README or page.name == "index.md"
 
 
 def test_the_readme_can_be_read_in_two_minutes() -> None:
-    """At 250 words a minute; what is in code blocks and tables is looked at, not read."""
+    """At 250 words a minute. Code blocks and tables are skimmed, not read."""
     prose = re.sub(r"^```.*?^```$|^\|.*?$", "", README, flags=re.MULTILINE | re.DOTALL)
     assert len(prose.split()) < 550
 
 
 @pytest.mark.parametrize("name", [*workflow_store.__all__, *testing.__all__])
 def test_each_public_name_is_in_the_reference(name: str) -> None:
-    """By itself, or with the module that it comes from."""
+    """Under its own name, or with its module."""
     homes = [f"::: workflow_store.{name}\n", f"::: workflow_store.testing.{name}\n"]
     in_errors = name in workflow_store.errors.__all__ and "::: workflow_store.errors\n" in REFERENCE
     assert in_errors or any(home in f"{REFERENCE}\n" for home in homes)
@@ -111,5 +111,5 @@ def test_each_public_name_is_in_the_reference(name: str) -> None:
 
 @pytest.mark.parametrize("module", ["sql.migrate", "sql.doctor", "copying", "archive", "testing"])
 def test_each_public_module_is_in_the_reference(module: str) -> None:
-    """With all that its `__all__` names."""
+    """With all names of its `__all__`."""
     assert f"::: workflow_store.{module}\n" in REFERENCE

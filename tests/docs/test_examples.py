@@ -1,4 +1,4 @@
-"""The examples of `make demo`, as their users run them."""
+"""The examples of `make demo`, run as users run them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def check_story(lines: list[str]) -> dict[str, tuple[str, str]]:
     text = "\n".join(lines)
     assert re.search(r"Process \d+ started the run and was killed with SIGKILL\.\n", text)
     assert re.search(r"Process \d+ resumed the run and ended with exit code 0\.\n", text)
-    assert "Step choose asked for input and was given {'packages': 8}." in lines
+    assert "Step choose asked for input and received {'packages': 8}." in lines
     assert "ok      0 steps repeated" in lines
     assert "ok      report identical to the run without a crash" in lines
     assert "FAILED" not in text
@@ -126,7 +126,7 @@ def test_two_replicas(tmp_path: Path, url_arguments: tuple[str, ...]) -> None:
     """One is killed; the other takes over what it held, and repeats no committed step."""
     lines = run_demo(tmp_path, *url_arguments, example="two_replicas.py")
     text = "\n".join(lines)
-    held = re.search(r"Replica one was killed with SIGKILL in the midst of (.+)\.\n", text)
+    held = re.search(r"Replica one was killed with SIGKILL while driving (.+)\.\n", text)
     assert held is not None
     assert f"Replica two took over {held[1]} and ended with exit code 0.\n" in text
     for run in held[1].split(", "):
