@@ -35,7 +35,7 @@ from workflow_store import (
 )
 from workflow_store.cli.findings import findings_table
 from workflow_store.rendering.html import page
-from workflow_store.rendering.terminal import run_picture, runs_table
+from workflow_store.rendering.terminal import run_view, runs_table
 from workflow_store.sql.doctor import Finding, examine
 
 IMAGES = Path(__file__).parent / "images"
@@ -241,7 +241,7 @@ async def main() -> None:
     )
     save_terminal(
         "runs-show.svg", f"workflow-store runs show {demo().run.run_task_id}",
-        run_picture(demo(), NOW),
+        run_view(demo(), NOW),
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         findings = await examined(f"sqlite:///{folder}/runs.db")
