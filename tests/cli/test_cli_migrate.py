@@ -26,10 +26,10 @@ def test_a_database_goes_up_and_down_and_each_command_says_so(empty_url: str) ->
 
     up = command("migrate", *at)
     assert (up.code, up.out) == (0, "")
-    assert f"went from revision none to {REVISION}." in up.err
+    assert f"was migrated from revision none to {REVISION}." in up.err
     again = command("migrate", *at)
     assert again.code == 0
-    assert "nothing was done" in again.err
+    assert "nothing was changed" in again.err
     assert command("current", *at) == (0, f"{REVISION} (head)\n", "")
     ready = command("check", *at)
     assert (ready.code, ready.out) == (0, "")
@@ -37,7 +37,7 @@ def test_a_database_goes_up_and_down_and_each_command_says_so(empty_url: str) ->
 
     back = command("downgrade", "0002", "--yes", *at)
     assert (back.code, back.out) == (0, "")
-    assert f"went from revision {REVISION} to 0002." in back.err
+    assert f"was migrated from revision {REVISION} to 0002." in back.err
     assert command("current", *at) == (0, "0002\n", "")
     refused(command("check", *at), 1, "0002", REVISION, "workflow-store migrate")
 
@@ -83,7 +83,7 @@ def test_a_downgrade_keeps_the_runs_and_base_drops_them(empty_url: str) -> None:
     assert command("migrate", *at).code == 0
     filled(empty_url, snapshot("r", step("s", result=[1.0])))
     before = lines_of(empty_url)
-    refused(command("downgrade", "base", *at), 2, "drops all runs", "Add --yes")
+    refused(command("downgrade", "base", *at), 2, "drops all runs", "Pass --yes")
     assert command("downgrade", "0001", "--yes", *at).code == 0
     assert command("migrate", *at).code == 0
     assert lines_of(empty_url) == before

@@ -1,18 +1,18 @@
-"""The command that examines a database and says what to do about what it finds."""
+"""The command that checks a database, and advises on every problem."""
 
 from __future__ import annotations
 
-import asyncio
 import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..sql.doctor import Finding, Verdict, examine
-from .common import Exit, emit, name_of, refuse_memory, say
-from .findings import findings_table
+from .common import Exit, display_url, print_data, print_message, run, validate_url
 from .options import Json, Schema, Url
 from .progress import draw
+
+if TYPE_CHECKING:
+    from ..sql.doctor import Finding
 
 __all__ = ["doctor"]
 
@@ -25,31 +25,36 @@ def doctor(
         typer.Option(
             "--running-for-s",
             metavar="SECONDS",
-            help="A step in running for longer than this is worth a warning.",
+            help="Warn about steps that have been running for longer than this.",
         ),
     ] = 3600.0,
     as_json: Json = False,
 ) -> None:
-    """Examine the database, and say what to do.
+    """Check the database, and advise on every problem.
 
-    Each line is good, a warning or bad. It only reads. Ends with 1 where something is bad.
+    Each finding is good, a warning or bad. The database is only read. The exit status is 1 if
+    anything is bad.
 
     Example: workflow-store doctor --url postgresql://user:password@host/name
     """
+    from ..sql.doctor import Verdict, examine
 
     async def work() -> list[Finding]:
-        refuse_memory(url)
-        return [each async for each in examine(url, schema=schema, running_for_s=running_for_s)]
+        validate_url(url)
+        findings = examine(url, schema=schema, running_for_s=running_for_s)
+        return [finding async for finding in findings]
 
-    findings = asyncio.run(work())
+    findings = run(work())
     if as_json:
-        emit(json.dumps({"findings": [finding._asdict() for finding in findings]}))
+        print_data(json.dumps({"findings": [finding._asdict() for finding in findings]}))
     else:
+        from .findings import findings_table
+
         draw(findings_table(findings))
-    counts = {verdict: sum(each.verdict is verdict for each in findings) for verdict in Verdict}
-    say(
-        f"{name_of(url)}: {counts[Verdict.GOOD]} good, {counts[Verdict.WARNING]} warnings, "
-        f"{counts[Verdict.BAD]} bad."
+    verdicts = [finding.verdict for finding in findings]
+    print_message(
+        f"{display_url(url)}: {verdicts.count(Verdict.GOOD)} good, "
+        f"{verdicts.count(Verdict.WARNING)} warnings, {verdicts.count(Verdict.BAD)} bad."
     )
-    if counts[Verdict.BAD]:
-        raise typer.Exit(Exit.NO)
+    if Verdict.BAD in verdicts:
+        raise typer.Exit(Exit.FAILURE)

@@ -9,7 +9,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from ..rendering.console import Pen
+from ..rendering.console import ConsoleText
 from ..sql.doctor import Finding, Verdict
 
 __all__ = ["findings_table"]
@@ -31,7 +31,7 @@ class _Findings:
         self._findings = findings
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        pen = Pen(options)
+        pen = ConsoleText(options)
         width = max((len(finding.check) for finding in self._findings), default=0)
         for finding in self._findings:
             fine, plain, style = _LOOKS[finding.verdict]
@@ -40,7 +40,7 @@ class _Findings:
             line.add_column(no_wrap=True, width=width)
             line.add_column(overflow="fold")
             line.add_row(
-                Text(pen.either(fine, plain), style),
+                Text(pen.pick(fine, plain), style),
                 Text(finding.check.replace("_", " "), "" if finding.advice else "dim"),
                 pen.text(finding.found),
             )
