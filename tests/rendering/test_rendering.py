@@ -127,7 +127,7 @@ def bar(**fields: Any) -> Bar:
         ),
         (
             {"status": "running", "started_at": at(160)},
-            160, 160, None, "starts 1 min 00 s from now, by this clock",
+            160, 160, None, "starts 1 min 00 s from now, by this computer's clock",
         ),
     ],
 )  # fmt: skip

@@ -31,7 +31,7 @@ _SECRETS = re.compile(
 
 
 class Commands(TyperGroup):
-    """The group of all commands; reports their errors."""
+    """A group of commands; reports their errors."""
 
     def main(self, *args: Any, **options: Any) -> Any:
         """Run a command. If it fails, print one message and exit.
@@ -52,6 +52,16 @@ class Commands(TyperGroup):
         """Parse the arguments before the command's name."""
         with _mask_usage_errors():
             return super().make_context(*args, **options)
+
+    def get_help_option(self, ctx: Any) -> Any:
+        """Return the option `--help`, with a default that Typer does not validate by pydantic.
+
+        Importing pydantic takes as long as all else that `--help` does.
+        """
+        option = super().get_help_option(ctx)
+        if option is not None:
+            option.default = False
+        return option
 
     def invoke(self, ctx: Any) -> Any:
         """Parse the command's arguments, and run it."""

@@ -18,6 +18,7 @@ from .common import (
     print_message,
     run,
 )
+from .errors import Commands
 from .options import Json, Schema, Url, Yes, confirm, parse_status, parse_time
 from .progress import draw, progress
 
@@ -27,7 +28,10 @@ if TYPE_CHECKING:
 __all__ = ["runs"]
 
 runs = typer.Typer(
-    no_args_is_help=True, help="List, show, delete and purge runs.", rich_markup_mode=None
+    cls=Commands,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="List, show, delete and purge runs.",
 )
 
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run_task_id of the run.")]
