@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import shlex
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -28,6 +30,7 @@ from support.commands import (
     refused,
     terminal,
 )
+from support.failures import path_of
 from support.samples import filled, hostile, lines_of, several, snapshot, step
 from support.waiting import PATIENCE_S
 from workflow_store.archive import to_line
@@ -246,8 +249,10 @@ def test_an_interrupt_ends_it_with_130_and_without_a_word(sqlite_url: str) -> No
             running.stdin.write(f"{to_line(snapshot('first'))}\n")
             running.stdin.flush()
             deadline = time.monotonic() + PATIENCE_S
-            while not lines_of(sqlite_url) and time.monotonic() < deadline:
-                time.sleep(0.05)
+            with contextlib.closing(sqlite3.connect(path_of(sqlite_url))) as database:
+                while not database.execute("SELECT 1 FROM runs").fetchone():
+                    assert time.monotonic() < deadline
+                    time.sleep(0.05)
             running.send_signal(signal.SIGINT)
             running.wait(PATIENCE_S)
         finally:
