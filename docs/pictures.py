@@ -1,7 +1,7 @@
-"""Draws the pictures of the docs: `python docs/pictures.py`, where chromium is installed.
+"""Generates the images of the docs. It needs Chromium: `python docs/pictures.py`.
 
-The run is made up: an agent that writes a report, in which a fetch failed and was made again,
-and a person is asked before anything is sent.
+The run is invented: an agent writes a report, a fetch failed and was repeated, and a person has to
+approve before anything is sent.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from workflow_store import (
     copying,
     open_store,
 )
-from workflow_store.cli.doctor import FindingsTable
+from workflow_store.cli.findings import FindingsTable
 from workflow_store.rendering.html import page
-from workflow_store.rendering.terminal import run_picture, runs_table
+from workflow_store.rendering.terminal import run_view, runs_table
 from workflow_store.sql.doctor import Finding, examine
 
 IMAGES = Path(__file__).parent / "images"
@@ -82,7 +82,7 @@ def step(
     error: str | None = None,
     wait_task_id: str | None = None,
 ) -> WorkflowStepState:
-    """Make a step whose times are counted from the creation of the run."""
+    """Return a step; its times are seconds since the creation of the run."""
     return WorkflowStepState(
         step_id=step_id,
         status=status,
@@ -95,7 +95,7 @@ def step(
 
 
 def demo() -> RunSnapshot:
-    """Make the run of the pictures."""
+    """Return the example run."""
     run = WorkflowExecutionState(
         run_task_id="run-7c2e41f0-market-report",
         agent_id="research-agent",
@@ -159,7 +159,7 @@ def resumed() -> RunSnapshot:
 
 
 def demo_page() -> RunPage:
-    """Make a listing in which the run of the pictures is the newest but one."""
+    """Return a page of runs in which the example run is the second newest."""
 
     def summary(
         run_task_id: str, place: tuple[str, str, str, str | None], age: timedelta, **counts: int
@@ -210,7 +210,7 @@ def demo_page() -> RunPage:
 
 
 def save_terminal(name: str, command: str, *pictures: RenderableType, width: int = 100) -> None:
-    """Write what a terminal shows as an SVG into the folder of the images."""
+    """Save the output of a command on a terminal as an SVG."""
     console = Console(
         record=True, width=width, file=io.StringIO(), force_terminal=True,
         color_system="truecolor", legacy_windows=False,
@@ -218,7 +218,7 @@ def save_terminal(name: str, command: str, *pictures: RenderableType, width: int
     for picture in pictures:
         console.print(picture)
     svg = console.export_svg(title=command, theme=THEME, unique_id=name.partition(".")[0])
-    # Rich names fonts of a server, which a picture must not ask.
+    # Rich links web fonts; an image in the docs must not request them.
     svg = re.sub(r"@font-face \{.*?\}", "", svg, flags=re.DOTALL)
     (IMAGES / name).write_text(svg, encoding="utf-8")
 
@@ -226,7 +226,7 @@ def save_terminal(name: str, command: str, *pictures: RenderableType, width: int
 async def save_page(
     browser: Browser, file: Path, name: str, *, dark: bool = False, phone: bool = False
 ) -> None:
-    """Write a screenshot of a page into the folder of the images."""
+    """Save a screenshot of an HTML page."""
     context = await browser.new_context(
         viewport={"width": 390, "height": 844} if phone else {"width": 1160, "height": 900},
         device_scale_factor=2 if phone else 1.4,
@@ -244,7 +244,7 @@ async def save_page(
 
 
 async def examined(url: str) -> list[Finding]:
-    """Examine a database in which some things are not well."""
+    """Return the findings for a database with some problems."""
     async with open_store(url) as store:
         await copying.put_run(store, demo())
         for run in ("run-81d09b3a-refund", demo().run.run_task_id):
@@ -257,17 +257,17 @@ async def examined(url: str) -> list[Finding]:
 
 
 async def main() -> None:
-    """Draw all of them."""
+    """Generate all images."""
     save_terminal(
         "runs-list.svg", "workflow-store runs list", runs_table(demo_page(), NOW), width=110
     )
     save_terminal(
         "runs-show.svg", f"workflow-store runs show {demo().run.run_task_id}",
-        run_picture(demo(), NOW),
+        run_view(demo(), NOW),
     )  # fmt: skip
     save_terminal(  # narrow, so that a phone shows it too
         "resumed.svg", "workflow-store runs show report-42",
-        run_picture(resumed(), CREATED + timedelta(seconds=70)), width=56,
+        run_view(resumed(), CREATED + timedelta(seconds=70)), width=56,
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         findings = await examined(f"sqlite:///{folder}/runs.db")

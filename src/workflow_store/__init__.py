@@ -1,34 +1,36 @@
 """Keeps the state of workflow runs in SQL, so that a run survives a crash.
 
-`open_store` gives a `WorkflowStore` for a URL. The store keeps which runs were started,
-with which definition, input and shared context, and how far each step got. It never runs
-a step.
+`open_store` returns the store for a URL. A store records which runs were started, with which
+definition, input and shared context, and how far each step got. It never runs a step.
 """
 
 import logging
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from .errors import (
-    ClaimLostError,
-    InvalidStateError,
-    RunNotFoundError,
-    SchemaMismatchError,
-    StoreClosedError,
-    StoreUnavailableError,
-    WorkflowStoreError,
-)
-from .factory import open_store
-from .memory import InMemoryWorkflowStore
-from .sql.dialects import EngineOptions
-from .sql.store import SqlWorkflowStore
-from .state import JsonValue, RunSummary, TaskStatus, WorkflowExecutionState, WorkflowStepState
-from .store import (
-    ResumableWorkflowStore,
-    RunClaim,
-    RunPage,
-    RunSnapshot,
-    WaitingStep,
-    WorkflowStore,
-)
+if TYPE_CHECKING:
+    from .errors import (
+        ClaimLostError,
+        InvalidStateError,
+        RunNotFoundError,
+        SchemaMismatchError,
+        StoreClosedError,
+        StoreUnavailableError,
+        WorkflowStoreError,
+    )
+    from .factory import open_store
+    from .memory import InMemoryWorkflowStore
+    from .sql.dialects import EngineOptions
+    from .sql.store import SqlWorkflowStore
+    from .state import JsonValue, RunSummary, TaskStatus, WorkflowExecutionState, WorkflowStepState
+    from .store import (
+        ResumableWorkflowStore,
+        RunClaim,
+        RunPage,
+        RunSnapshot,
+        WaitingStep,
+        WorkflowStore,
+    )
 
 __all__ = [
     "ClaimLostError",
@@ -57,5 +59,39 @@ __all__ = [
 
 __version__ = "0.1.0"
 
-# What is said and nobody listens to is not written to stderr.
+# The modules of the public names, all but those of `errors`. They are imported on first use, so
+# that `workflow-store --help` need not import SQLAlchemy: https://peps.python.org/pep-0562/
+_MODULES = {
+    "EngineOptions": ".sql.dialects",
+    "InMemoryWorkflowStore": ".memory",
+    "JsonValue": ".state",
+    "ResumableWorkflowStore": ".store",
+    "RunClaim": ".store",
+    "RunPage": ".store",
+    "RunSnapshot": ".store",
+    "RunSummary": ".state",
+    "SqlWorkflowStore": ".sql.store",
+    "TaskStatus": ".state",
+    "WaitingStep": ".store",
+    "WorkflowExecutionState": ".state",
+    "WorkflowStepState": ".state",
+    "WorkflowStore": ".store",
+    "open_store": ".factory",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_MODULES.get(name, ".errors"), __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+# Without a handler, Python prints warnings to stderr:
+# https://docs.python.org/3/howto/logging.html#configuring-logging-for-a-library
 logging.getLogger(__name__).addHandler(logging.NullHandler())

@@ -1,4 +1,4 @@
-"""`python -m workflow_store` is the command `workflow-store`."""
+"""`python -m workflow_store` runs the command `workflow-store`."""
 
 from .cli import main
 

@@ -103,7 +103,7 @@ def test_people_are_told_the_same(sqlite_url: str, other_url: str) -> None:
     assert source.startswith("SRC  2 runs, 6 steps, SHA-256 ")
     assert destination.startswith("DST  2 runs, 6 steps, SHA-256 ")
     assert source.split()[6:7] == destination.split()[6:7]
-    assert what.startswith("2 runs copied, 0 brought up to date, 2 equal on both sides in ")
+    assert what.startswith("2 runs copied, 0 updated, 2 equal on both sides in ")
     assert end == "Both sides agree."
 
 
@@ -130,8 +130,8 @@ def test_a_second_copy_a_dry_run_and_a_comparison_write_nothing(
         assert dry.code == 0
         assert compared(dry) == compared(different)
         told = command("copy", sqlite_url, destination, "--dry-run")
-        assert "1 runs would be copied, 1 would be brought up to date, 4 equal" in told.err
-    misused(command("copy", "a", "b", "--dry-run", "--verify"), "exclude each other")
+        assert "1 runs would be copied, 1 would be updated, 4 equal" in told.err
+    misused(command("copy", "a", "b", "--dry-run", "--verify"), "are mutually exclusive")
 
 
 def test_a_copy_writes_what_differs_alone(sqlite_url: str, postgres_url: str) -> None:
@@ -162,9 +162,9 @@ def test_runs_that_stand_in_the_way_are_named_and_end_it_with_1(
     assert "3 runs copied" in said[2]
     assert said[3].startswith("1 runs are newer in DST")
     assert said[3].endswith(r": 'newer\x1b'")
-    assert said[4].startswith("12 runs are in DST alone")
+    assert said[4].startswith("12 runs are only in DST")
     assert said[4].endswith(", …")
-    assert said[5:] == ["Both sides do not agree."]
+    assert said[5:] == ["Both sides differ."]
     assert set(lines_of(other_url)) == kept | set(newest_first(*several(3)))
 
     command("runs", "delete", "newer\x1b", "--yes", "--url", other_url)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import shlex
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -28,6 +30,7 @@ from support.commands import (
     refused,
     terminal,
 )
+from support.failures import path_of
 from support.samples import filled, hostile, lines_of, several, snapshot, step
 from support.waiting import PATIENCE_S
 from workflow_store.archive import to_line
@@ -65,27 +68,59 @@ def test_both_entry_points_are_the_command(sqlite_url: str) -> None:
     refused(process("check", by=MODULE, WORKFLOW_STORE_URL=sqlite_url), 3, "does not exist")
 
 
-def test_without_the_extra_one_line_says_how_to_get_it() -> None:
+def test_without_the_extra_one_line_says_how_to_get_it(sqlite_url: str) -> None:
     """A package that is missing is no traceback; one that is none of ours is."""
     program = (
         "import sys\n"
+        "hidden = sys.argv[1]\n"
         "class Hidden:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name.split('.')[0] == sys.argv[1]:\n"
+        "        if name.split('.')[0] == hidden:\n"
         "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
         "sys.meta_path.insert(0, Hidden())\n"
+        "sys.argv[:2] = ['workflow-store']\n"
         "import workflow_store\n"
         "from workflow_store.cli import main\n"
         "main()\n"
     )
-    for name in ("typer", "jinja2"):
+    filled(sqlite_url, snapshot("r"))
+    show = ("runs", "show", "r", "--url", sqlite_url)
+    for name, *words in (("typer",), ("rich", *show), ("jinja2", *show, "--html", "-")):
         done = subprocess.run(
-            [sys.executable, "-W", "error", "-c", program, name],
+            [sys.executable, "-W", "error", "-c", program, name, *words],
             capture_output=True, text=True, check=False, timeout=PATIENCE_S,
         )  # fmt: skip
         assert (done.returncode, done.stdout) == (1, "")
         wanted = "The command needs more packages: pip install 'workflow-store[cli]'\n"
         assert done.stderr == wanted
+
+
+SLOW_TO_IMPORT = {
+    "aiosqlite", "alembic", "asyncio", "asyncpg", "click", "importlib.metadata", "jinja2",
+    "orjson", "pydantic", "rich", "sqlalchemy",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--version"], [], ["--help"], ["runs", "--help"]]
+    + [[*name.split(), "--help"] for name in COMMANDS],
+    ids=" ".join,
+)  # fmt: skip
+def test_help_and_version_import_nothing_that_is_slow(arguments: list[str]) -> None:
+    """The packages of the stores and of the rendering take three quarters of the start-up time."""
+    program = (
+        "import atexit, sys\n"
+        "atexit.register(lambda: print(*sys.modules, file=sys.stderr))\n"
+        "from workflow_store.cli import main\n"
+        "main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        capture_output=True, text=True, check=False, timeout=PATIENCE_S,
+    )  # fmt: skip
+    imported = set(done.stderr.splitlines()[-1].split())
+    assert "typer" in imported
+    assert not SLOW_TO_IMPORT & imported
 
 
 # -- what must not be printed ----------------------------------------------------------
@@ -216,8 +251,10 @@ def test_an_interrupt_ends_it_with_130_and_without_a_word(sqlite_url: str) -> No
             running.stdin.write(f"{to_line(snapshot('first'))}\n")
             running.stdin.flush()
             deadline = time.monotonic() + PATIENCE_S
-            while not lines_of(sqlite_url) and time.monotonic() < deadline:
-                time.sleep(0.05)
+            with contextlib.closing(sqlite3.connect(path_of(sqlite_url))) as database:
+                while not database.execute("SELECT 1 FROM runs").fetchone():
+                    assert time.monotonic() < deadline
+                    time.sleep(0.05)
             running.send_signal(signal.SIGINT)
             running.wait(PATIENCE_S)
         finally:
@@ -267,10 +304,10 @@ def test_a_terminal_is_asked_before_something_is_deleted(sqlite_url: str) -> Non
     code, screen = terminal(*delete, answer="n\n")
     assert code == 1
     assert "This deletes run 'r\\x1b'" in screen
-    assert "Nothing was done." in screen
+    assert "Nothing was changed." in screen
     code, screen = terminal(*delete, answer="y\n")
     assert code == 0
-    assert "is deleted" in screen
+    assert "was deleted" in screen
     refused(command(*delete, "--yes"), 1, "There is no run 'r\\x1b'")
 
 

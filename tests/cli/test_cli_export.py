@@ -39,7 +39,7 @@ def test_an_archive_goes_through_both_databases_and_stays_the_same(
 
     there = command("import", "--url", postgres_url, stdin=first.out)
     assert (there.code, there.out) == (0, "")
-    assert there.err.startswith("6 runs imported, 0 brought up to date, 0 equal already, 0 left")
+    assert there.err.startswith("6 runs imported, 0 updated, 0 already equal, 0 left")
     assert command("export", "--all", "--url", postgres_url).out == first.out
 
     file = tmp_path / "back.jsonl"
@@ -57,10 +57,10 @@ def test_an_import_that_is_repeated_changes_nothing(sqlite_url: str) -> None:
     reordered = snapshots[2]._replace(steps=snapshots[2].steps[::-1])
     filled(sqlite_url, reordered)
     done = command("import", "-", "--url", sqlite_url, stdin=lines)
-    assert done.err.startswith("1 runs imported, 2 brought up to date, 1 equal already, 0 left")
+    assert done.err.startswith("1 runs imported, 2 updated, 1 already equal, 0 left")
     assert lines_of(sqlite_url) == newest_first(*snapshots)
     done = command("import", "--url", sqlite_url, stdin=lines)
-    assert done.err.startswith("0 runs imported, 0 brought up to date, 4 equal already, 0 left")
+    assert done.err.startswith("0 runs imported, 0 updated, 4 already equal, 0 left")
 
 
 def test_a_newer_run_is_left_alone_and_named(database_url: str) -> None:

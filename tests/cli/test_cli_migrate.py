@@ -28,10 +28,10 @@ def test_a_database_goes_up_and_down_and_each_command_says_so(empty_url: str) ->
 
     up = command("migrate", *at)
     assert (up.code, up.out) == (0, "")
-    assert f"went from revision none to {NEXT}." in up.err
+    assert f"was migrated from revision none to {NEXT}." in up.err
     again = command("migrate", *at)
     assert again.code == 0
-    assert "nothing was done" in again.err
+    assert "nothing was changed" in again.err
     assert command("current", *at) == (0, f"{NEXT} (head)\n", "")
     ready = command("check", *at)
     assert (ready.code, ready.out) == (0, "")
@@ -39,7 +39,7 @@ def test_a_database_goes_up_and_down_and_each_command_says_so(empty_url: str) ->
 
     back = command("downgrade", FIRST, "--yes", *at)
     assert (back.code, back.out) == (0, "")
-    assert f"went from revision {NEXT} to {FIRST}." in back.err
+    assert f"was migrated from revision {NEXT} to {FIRST}." in back.err
     assert command("current", *at) == (0, f"{FIRST}\n", "")
     refused(command("check", *at), 1, FIRST, NEXT, "workflow-store migrate")
 
@@ -86,7 +86,7 @@ def test_a_downgrade_keeps_the_runs_and_base_drops_them(empty_url: str) -> None:
     assert command("migrate", *at).code == 0
     filled(empty_url, snapshot("r", step("s", result=[1.0])))
     before = lines_of(empty_url)
-    refused(command("downgrade", "base", *at), 2, "drops all runs", "Add --yes")
+    refused(command("downgrade", "base", *at), 2, "drops all runs", "Pass --yes")
     assert command("downgrade", FIRST, "--yes", *at).code == 0
     assert command("migrate", *at).code == 0
     assert lines_of(empty_url) == before

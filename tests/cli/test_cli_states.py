@@ -288,7 +288,7 @@ def test_a_value_that_no_store_wrote_is_told(sqlite_url: str) -> None:
         database.commit()
     refused(on(sqlite_url, ["runs", "show", "r"]), 1, "'r'")
     refused(on(sqlite_url, ["export", "r"]), 1, "'r'")
-    refused(command("copy", sqlite_url, "sqlite:///"), 2, "is empty whenever")
+    refused(command("copy", sqlite_url, "sqlite:///"), 2, "does not outlive")
 
 
 # -- elsewhere -------------------------------------------------------------------------
@@ -379,15 +379,15 @@ def test_what_is_no_url_of_a_database_is_wrong_usage(name: str) -> None:
 def test_a_database_in_memory_is_wrong_usage(name: str) -> None:
     """There is nothing in it when the command begins, and nothing is left when it ends."""
     for url in GONE:
-        misused(on(url, EACH[name]), "is empty whenever a command begins")
+        misused(on(url, EACH[name]), "does not outlive this command")
 
 
 def test_neither_side_of_a_copy_may_be_in_memory(sqlite_url: str) -> None:
     """What is copied there would be gone."""
     filled(sqlite_url)
     for url in GONE:
-        misused(command("copy", sqlite_url, url), "is empty whenever a command begins")
-        misused(command("copy", url, sqlite_url), "is empty whenever a command begins")
+        misused(command("copy", sqlite_url, url), "does not outlive this command")
+        misused(command("copy", url, sqlite_url), "does not outlive this command")
     for url in NOT_A_DATABASE.values():
         misused(command("copy", sqlite_url, url), "sqlite:///file.db")
         misused(command("copy", url, sqlite_url), "sqlite:///file.db")

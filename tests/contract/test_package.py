@@ -39,9 +39,11 @@ def test_importing_loads_no_driver_no_alembic_and_no_command_line() -> None:
     loaded = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     ).stdout.split()
-    assert "sqlalchemy" in loaded
+    assert "workflow_store" in loaded
     for name in ("aiosqlite", "asyncpg", "alembic", "mako", "typer", "click", "rich", "pytest"):
         assert name not in loaded
+    assert "sqlalchemy" not in loaded
+    assert "pydantic" not in loaded
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from playwright.async_api import Browser, Page, async_playwright
 
 from support.drawn_runs import NOW, at, defined, done, snapshot
 from workflow_store import RunSnapshot, TaskStatus
-from workflow_store.rendering.escaping import pretty, visible
+from workflow_store.rendering.escaping import escape_invisible, pretty_json
 from workflow_store.rendering.html import page
 from workflow_store.rendering.timeline import timeline
 from workflow_store.testing import a_step
@@ -165,15 +165,15 @@ async def test_a_hostile_state_is_text(browser: Browser, tmp_path: Path) -> None
         )
         assert strange == []
         assert await tab.page.locator("h1, style").count() == 2
-        assert await tab.page.locator("h1").text_content() == visible(run.run.run_task_id)
-        assert await tab.page.title() == visible(f"Run {run.run.run_task_id}")
+        assert await tab.page.locator("h1").text_content() == escape_invisible(run.run.run_task_id)
+        assert await tab.page.title() == escape_invisible(f"Run {run.run.run_task_id}")
         ids = await tab.page.locator(".step > summary .id").all_text_contents()
-        assert ids == [visible(each) for each in HOSTILE]
+        assert ids == [escape_invisible(each) for each in HOSTILE]
         errors = await tab.page.locator(".step pre", has_text="lone").all_text_contents()
         for step, error in zip(run.steps, errors[::2], strict=True):
-            assert error == visible(step.error or "", lines=True)
+            assert error == escape_invisible(step.error or "", lines=True)
         results = errors[1::2]
-        assert results == [pretty(step.result) for step in run.steps]
+        assert results == [pretty_json(step.result) for step in run.steps]
         titles = await tab.page.locator("svg .node title").all_text_contents()
         assert len(titles) == len(HOSTILE_TEXT)
         body = await tab.page.locator("body").inner_text()
@@ -365,7 +365,7 @@ async def test_statuses_are_told_in_words_too(browser: Browser, tmp_path: Path) 
         heard = await tab.page.locator("main").aria_snapshot()
         for words in ("plan, completed", "search, failed", "approve, input required"):
             assert f"group: {words}" in heard.replace(" ,", ",")
-        for heading in ("Timeline", "Dependencies", "What the run holds"):
+        for heading in ("Timeline", "Dependencies", "Values of the run"):
             assert f'heading "{heading}" [level=2]' in heard
         assert 'group "Dependencies of the steps"' in heard
         assert "file" in heard

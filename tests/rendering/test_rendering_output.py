@@ -1,4 +1,4 @@
-"""The pictures of a run. What a browser makes of the page is in `browser/`."""
+"""A run on a terminal, as Mermaid and as a page; the page in a browser is tested separately."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from workflow_store import RunPage, RunSummary, TaskStatus
 from workflow_store.rendering.graph import Edge, graph
 from workflow_store.rendering.html import page
 from workflow_store.rendering.mermaid import mermaid
-from workflow_store.rendering.terminal import run_picture, runs_table
+from workflow_store.rendering.terminal import run_view, runs_table
 from workflow_store.testing import a_step
 from workflow_store.testing.samples import HOSTILE_IDENTIFIERS
 
@@ -50,7 +50,7 @@ def test_another_definition_has_no_graph(definition: dict[str, Any]) -> None:
     run = snapshot(done("a"), definition=definition)
     assert graph(run) is None
     assert mermaid(run).splitlines()[1] == '  n0["✓ a"]:::completed'
-    assert "Dependencies" not in shown(run_picture(run, NOW))
+    assert "Dependencies" not in shown(run_view(run, NOW))
     assert "Dependencies" not in page(run, NOW)
 
 
@@ -62,21 +62,21 @@ def test_another_definition_has_no_graph(definition: dict[str, Any]) -> None:
         {f"s{each}": [f"s{each ^ 1}"] for each in range(3000)},
         {f"s{each}": ["s0", "s1"] for each in range(3000)},
     ],
-    ids=["a chain", "one circle", "many circles", "one layer"],
+    ids=["a chain", "one cycle", "many cycles", "one layer"],
 )
 def test_thousands_of_steps_are_drawn(needs: dict[str, list[str]]) -> None:
     """Within the depth of Python's stack, and not in a time that grows with their square."""
     run = snapshot(*(done(each) for each in needs), definition=defined(**needs))
     assert len(mermaid(run).splitlines()) > 6000
     assert page(run, NOW).count('class="step"') == 3000
-    assert shown(run_picture(run, NOW)).count("✓ s2999") == 2
+    assert shown(run_view(run, NOW)).count("✓ s2999") == 2
 
 
 # -- Mermaid ---------------------------------------------------------------------------
 
 
 def test_mermaid_has_the_statuses_and_the_dependencies() -> None:
-    """What is unknown, not written or in a circle among them."""
+    """Including unknown dependencies, steps that are not written, and cycles."""
     needs = {"a": [], "b": ["a", "ghost"], "c": ["c"]}
     run = snapshot(done("a"), a_step("b", status="running"), definition=defined(**needs))
     lines = mermaid(run).splitlines()
@@ -88,7 +88,7 @@ def test_mermaid_has_the_statuses_and_the_dependencies() -> None:
         '  n3["! ghost"]:::unknown',
         "  n0 --> n1",
         "  n3 --> n1",
-        '  n2 -. "circle" .-> n2',
+        '  n2 -. "cycle" .-> n2',
     ]
     assert [line.split()[1] for line in lines[8:]] == ["completed", "running", "planned", "unknown"]
 
@@ -98,7 +98,7 @@ def test_no_id_breaks_out_of_its_label(step_id: str) -> None:
     """Nothing in it means anything to Mermaid."""
     source = mermaid(snapshot(definition={"steps": [{"id": step_id, "depends_on": step_id}]}))
     assert re.fullmatch(
-        r'flowchart LR\n  n0\["· (?:[\w -]|#\d+;)+"\]:::planned\n  n0 -\. "circle" \.-> n0\n'
+        r'flowchart LR\n  n0\["· (?:[\w -]|#\d+;)+"\]:::planned\n  n0 -\. "cycle" \.-> n0\n'
         r"  classDef planned [^\n]+\n",
         source,
     )
@@ -121,7 +121,7 @@ RUN = snapshot(
 
 def test_a_run_reads_well_at_80_columns() -> None:
     """Symbols tell the statuses, without any colour."""
-    assert shown(run_picture(RUN, NOW)) == (
+    assert shown(run_view(RUN, NOW)) == (
         """\
 Run  run
 
@@ -154,11 +154,11 @@ Dependencies
 def test_an_ascii_terminal_gets_ascii() -> None:
     """In the data too: what the encoding lacks is escaped."""
     run = snapshot(done("é多" * 20, error="ü"), definition=defined(é=["ß"]))
-    text = shown(run_picture(run, NOW), encoding="ascii")
+    text = shown(run_view(run, NOW), encoding="ascii")
     assert "+ \\xe9\\u591a" in text
     assert "=====" in text
     assert "..." in text
-    latin = shown(run_picture(run, NOW), encoding="latin-1")
+    latin = shown(run_view(run, NOW), encoding="latin-1")
     assert "+ é\\u591a" in latin
 
 
@@ -172,7 +172,7 @@ def test_no_line_is_wider_than_the_console(width: int, encoding: str) -> None:
         snapshot(a_step("no-times"), *(done(each, 0, 50) for each in HOSTILE_IDENTIFIERS)),
     ]
     for run in runs:
-        for line in shown(run_picture(run, NOW), width=width, encoding=encoding).splitlines():
+        for line in shown(run_view(run, NOW), width=width, encoding=encoding).splitlines():
             assert cell_len(line) <= width
 
 
@@ -181,7 +181,7 @@ def test_data_is_neither_markup_nor_control_on_a_terminal() -> None:
     hostile = "[bold red]x[/] \x1b]0;title\x07 \u202e:smile:"
     step = a_step(hostile, status="failed", error=hostile, started_at=at(0), completed_at=at(1))
     run = snapshot(step, run_task_id=hostile, user_id=hostile, definition=defined(**{hostile: "b"}))
-    text = shown(run_picture(run, NOW), width=300)
+    text = shown(run_view(run, NOW), width=300)
     assert text.count(r"[bold red]x[/] \x1b]0;title\x07 \u202e:smile:") == 5
     assert text.replace("\n", "").isprintable()
 
@@ -232,17 +232,29 @@ def test_the_page_holds_all_values_whole() -> None:
 
 
 def test_the_closing_edges_are_told_on_the_page() -> None:
-    """A circle is a fault of the definition that one looks for at night."""
+    """A cycle is an error in the definition."""
     run = snapshot(definition=defined(a=["b"], b=["a"]))
     found = graph(run)
     assert found is not None
     assert found.closing == {Edge(0, 1)}
-    assert "A circle: b depends on a, which depends on it." in page(run, NOW)
+    assert "A cycle: b depends on a, which depends on it." in page(run, NOW)
 
 
-def test_what_is_not_drawn_is_told_in_words() -> None:
-    """Nothing is left out in silence."""
-    dense = {f"s{n}": [f"s{need}" for need in range(n)] for n in range(150)}
-    text = page(snapshot(definition=defined(**dense)), NOW)
-    assert "Not drawn: there are more than 2,000 steps or 10,000 dependencies." in text
-    assert "not written yet; after s0, s1, s2\n" in text.replace("</span>", "\n")
+def text_of(html: str) -> str:
+    """Return the text of a page, with single spaces."""
+    return " ".join(re.sub(r"<[^>]*>", " ", html).split()).replace(" ,", ",")
+
+
+def test_a_graph_that_is_too_large_to_draw_is_listed_by_layer() -> None:
+    """As on a terminal; steps with the same dependencies share a line."""
+    needs = {"start": [], **{f"s{n}": ["start"] for n in range(60)}, "end": ["s0", "s1", "end"]}
+    small = {name: needs[name] for name in ("start", "s0", "s1", "end")}
+    for definition, drawn in ((small, True), (needs, False)):
+        html = page(snapshot(done("start"), definition=defined(**definition)), NOW)
+        assert ("<svg" in html) is drawn
+        assert ('<ol class="layers">' in html) is not drawn
+    layers = text_of(html.partition('<ol class="layers">')[2].partition("</ol>")[0])
+    middle = " ".join(f"· s{n}" for n in range(60))
+    assert layers == f"1 ✓ start 2 {middle} after start 3 · end after s0, s1, end (a cycle)"
+    assert html.count('<a href="#step-0">') == 1
+    assert "A cycle: end depends on end, which depends on it." in html

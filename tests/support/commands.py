@@ -1,4 +1,4 @@
-"""The command `workflow-store`: in this process, as a process, and on a terminal."""
+"""Runs the command `workflow-store` in this process, as a process, or on a terminal."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PASSWORD = "S3CR3T"
 
 
 class Ended(NamedTuple):
-    """How a command ended: its exit code, and what it printed."""
+    """The exit status and the output of a command."""
 
     code: int
     out: str
@@ -56,7 +56,7 @@ def process(
 
 
 def terminal(*arguments: str, answer: str = "", **environment: str) -> tuple[int, str]:
-    """Run a command on a terminal, and answer its question; give its exit code and its screen."""
+    """Run a command on a terminal, answer its prompt, and return its exit status and screen."""
     ours, theirs = pty.openpty()
     try:
         with subprocess.Popen(
@@ -83,12 +83,12 @@ def _screen(ours: int, answer: bytes) -> str:
         if not select.select([ours], [], [], 1.0)[0]:
             continue
         try:
-            some = os.read(ours, 65536)
+            chunk = os.read(ours, 65536)
         except OSError:  # the other side is closed
             break
-        if not some:
+        if not chunk:
             break
-        seen += some
+        seen += chunk
         if answer and b"?" in seen:
             os.write(ours, answer)
             answer = b""
@@ -96,7 +96,7 @@ def _screen(ours: int, answer: bytes) -> str:
 
 
 def checked(ended: Ended) -> Ended:
-    """Make sure that it printed no traceback, no password and nothing that acts on a terminal."""
+    """Assert that there is no traceback, password or terminal control in the output."""
     printed = ended.out + ended.err
     assert "Traceback" not in printed
     assert "Unexpected" not in ended.err
@@ -105,50 +105,50 @@ def checked(ended: Ended) -> Ended:
     return ended
 
 
-def refused(ended: Ended, code: int, *said: str) -> None:
-    """Make sure that a command said no in one clear message, and printed nothing else."""
+def refused(ended: Ended, code: int, *texts: str) -> None:
+    """Assert that a command failed with one line that contains these texts, and printed no data."""
     assert (ended.code, ended.out) == (code, ""), ended
     message = ended.err.splitlines()
     assert len(message) == 1, ended.err
-    for words in said:
-        assert words in message[0]
+    for text in texts:
+        assert text in message[0]
 
 
-def misused(ended: Ended, *said: str) -> None:
-    """Make sure that a command was refused as used in a wrong way, with a line that says why."""
+def misused(ended: Ended, *texts: str) -> None:
+    """Assert that a command reported a usage error whose last line contains these texts."""
     assert (ended.code, ended.out) == (2, ""), ended
-    for words in said:
-        assert words in ended.err.splitlines()[-1]
+    for text in texts:
+        assert text in ended.err.splitlines()[-1]
 
 
-# -- what commands there are -----------------------------------------------------------
+# -- the commands ----------------------------------------------------------------------
 
 
 def commands(group: Any = None, *names: str) -> Iterator[str]:
-    """Give the words of each command."""
+    """Yield the name of each command, such as `runs list`."""
     group = group or typer.main.get_command(app)
-    for name, each in group.commands.items():
-        if hasattr(each, "commands"):
-            yield from commands(each, *names, name)
+    for name, member in group.commands.items():
+        if hasattr(member, "commands"):
+            yield from commands(member, *names, name)
         else:
             yield " ".join((*names, name))
 
 
 def assert_understood(line: str, *names: str) -> None:
-    """Make sure that a command line names a command, and arguments that it takes.
+    """Assert that a command line names a command, and has valid arguments.
 
     Args:
-        line: as one types it; what comes after a pipe or the like is left out.
-        names: the commands that it may be, all where none are given.
+        line: the command line; anything after a pipe or a redirection is ignored.
+        names: the commands that are allowed; all by default.
     """
     _, *words = shlex.split(re.split(r" (?:[|&;<>]|2>)", line)[0], comments=True)
     if words == ["--version"]:
         return
     group = typer.main.get_command(app)
     context: Any = group.make_context("workflow-store", list(words))
-    found, each = [], context.command
-    while hasattr(each, "commands"):
-        name, each, words = each.resolve_command(context, words)
-        found.append(name)
-    assert " ".join(found) in (names or commands())
-    each.make_context(found[-1], words)
+    path, member = [], context.command
+    while hasattr(member, "commands"):
+        name, member, words = member.resolve_command(context, words)
+        path.append(name)
+    assert " ".join(path) in (names or commands())
+    member.make_context(path[-1], words)

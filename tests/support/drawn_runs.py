@@ -1,4 +1,4 @@
-"""Runs to draw."""
+"""Sample runs for the tests of the rendering."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def snapshot(*steps: WorkflowStepState, **fields: Any) -> RunSnapshot:
 
 
 def defined(**needs: Any) -> dict[str, Any]:
-    """Make a definition of steps by what each depends on."""
+    """Return a definition with these steps and their dependencies."""
     return {"steps": [{"id": name, "depends_on": need} for name, need in needs.items()]}
 
 

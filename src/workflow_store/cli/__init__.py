@@ -1,18 +1,20 @@
-"""The command `workflow-store`: migrate, look, move, mend. It needs the extra `cli`."""
+"""The command `workflow-store`. It needs the extra `cli`."""
 
 from __future__ import annotations
 
 import sys
 
-__all__ = ["main"]
+__all__ = ["MISSING_EXTRA", "main"]
+
+MISSING_EXTRA = "The command needs more packages: pip install 'workflow-store[cli]'"
 
 
 def main() -> None:
-    """Run the command with the arguments of this process, and end the process."""
+    """Run the command with the arguments of this process, and exit."""
     try:
         from .app import app
     except ModuleNotFoundError as error:
-        if error.name not in {"jinja2", "rich", "typer"}:
+        if error.name != "typer":
             raise
-        sys.exit("The command needs more packages: pip install 'workflow-store[cli]'")
+        sys.exit(MISSING_EXTRA)
     app()

@@ -1,13 +1,13 @@
-"""The command, put together of its parts."""
+"""The Typer application: all commands, and the options of the command itself."""
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from typing import Annotated
 
 import typer
 
-from .common import emit
+from .. import __version__
+from .common import print_data
 from .copy import copy
 from .doctor import doctor
 from .errors import Commands
@@ -24,16 +24,16 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="""Keeps the state of workflow runs in SQL: migrate, look, move, mend.
+    help="""Migrate, inspect, copy and check a database of workflow runs.
 
-    Ends with 0 where all is done, 1 where the answer is no, 2 where it was used in a wrong way,
-    and 3 where the database cannot be reached.""",
+    Exit status: 0 success, 1 failure or a negative answer, 2 usage error, 3 database
+    unreachable.""",
 )
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        emit(version("workflow-store"))
+def _print_version(requested: bool) -> None:
+    if requested:
+        print_data(__version__)
         raise typer.Exit
 
 

@@ -1,113 +1,134 @@
-"""What the commands have in common: output, messages, exit codes, and the store."""
+"""Output, exit codes and access to the store, for all commands.
+
+In this folder, SQLAlchemy, pydantic, Rich and Jinja are imported by the functions that use
+them: `--help` and `--version` take a quarter of the time without them.
+"""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from enum import IntEnum
-from typing import NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import typer
 
-from ..factory import open_store
-from ..rendering.escaping import visible
-from ..sql.urls import DatabaseUrl, default_url
-from ..store import ResumableWorkflowStore
+from ..rendering.escaping import escape_invisible
+
+if TYPE_CHECKING:
+    from ..store import ResumableWorkflowStore
 
 __all__ = [
-    "Exit", "emit", "make_sure_of_output", "name_of", "opened", "refuse", "refuse_memory", "say",
-    "to_terminal",
+    "Exit", "display_url", "fail", "fail_run_not_found", "opened", "print_data", "print_message",
+    "require_stdout", "run", "stdout_is_terminal", "validate_url",
 ]  # fmt: skip
 
 _MEMORY = "memory:"
 
+T = TypeVar("T")
+
 
 class Exit(IntEnum):
-    """What the command's exit code means."""
+    """The exit statuses of the command."""
 
-    DONE = 0
-    NO = 1
+    SUCCESS = 0
+    FAILURE = 1
     USAGE = 2
     UNREACHABLE = 3
 
 
-def refuse(message: str, code: Exit = Exit.NO) -> NoReturn:
-    """Say what is wrong, and end."""
-    say(message)
-    raise typer.Exit(code)
+def run(main: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine in an event loop of its own."""
+    import asyncio
+
+    return asyncio.run(main)
 
 
-def say(message: str) -> None:
-    """Tell the user something that is not the data asked for, on standard error."""
-    typer.echo(visible(message), err=True)
+def fail(message: str, status: Exit = Exit.FAILURE) -> NoReturn:
+    """Print a message and exit."""
+    print_message(message)
+    raise typer.Exit(status)
 
 
-def emit(line: str) -> None:
-    """Print a line of data, in UTF-8 wherever it goes.
+def fail_run_not_found(run_task_id: str, url: str | None) -> NoReturn:
+    """Report that the database has no such run, and exit."""
+    fail(f"There is no run {run_task_id!r} in {display_url(url)}.")
 
-    A terminal may act on characters that JSON lets stand, so they are escaped there, as JSON can.
+
+def print_message(message: str) -> None:
+    """Print a message for the user, on standard error."""
+    typer.echo(escape_invisible(message), err=True)
+
+
+def print_data(line: str) -> None:
+    """Print a line of the requested data on standard output, in UTF-8 whatever the locale.
+
+    JSON may contain characters that control a terminal, so on a terminal they are written as
+    JSON escapes.
     """
-    make_sure_of_output()
-    if to_terminal():
+    require_stdout()
+    if stdout_is_terminal():
         line = "".join(
             char if char.isprintable() or char == "\n" else json.dumps(char)[1:-1] for char in line
         )
     typer.echo(line.encode())
 
 
-def make_sure_of_output() -> None:
-    """Refuse to print data where that would be lost in silence."""
+def require_stdout() -> None:
+    """Fail if standard output is closed: the data would be lost silently."""
     if sys.stdout is None:
-        refuse("Standard output is closed: what was asked for could not be printed.")
+        fail("Standard output is closed: the result could not be printed.")
 
 
-def to_terminal() -> bool:
-    """Tell whether the data goes to a terminal."""
-    return sys.stdout is not None and sys.stdout.isatty()  # None where it is closed
+def stdout_is_terminal() -> bool:
+    """Return whether standard output is a terminal."""
+    return sys.stdout is not None and sys.stdout.isatty()  # None if it is closed
 
 
-def name_of(url: str | None) -> str:
-    """Render a database for a message, without its secrets."""
+def display_url(url: str | None) -> str:
+    """Return the database's URL without its secrets, for a message."""
+    from ..sql.urls import DatabaseUrl, default_url
+
     url = url or default_url()
     if url.startswith(_MEMORY):
         return _MEMORY + "//"
     try:
         return DatabaseUrl.parse(url).name
     except ValueError as error:
-        refuse(str(error), Exit.USAGE)
+        fail(str(error), Exit.USAGE)
 
 
-def refuse_memory(url: str | None) -> None:
-    """Refuse a database that ends with the command, in which there is nothing to be found."""
-    name = name_of(url)
-    if _ends_with_the_process(url or default_url()):
-        refuse(
-            f"{name} is empty whenever a command begins: name a database with --url or "
-            "WORKFLOW_STORE_URL.",
-            Exit.USAGE,
-        )
+def validate_url(url: str | None) -> None:
+    """Fail if the URL is invalid or names a database in memory, which is always empty."""
+    from ..sql.urls import DatabaseUrl, default_url
 
-
-def _ends_with_the_process(url: str) -> bool:
-    if url.startswith(_MEMORY):
-        return True
-    return DatabaseUrl.parse(url).is_in_memory
+    name = display_url(url)
+    url = url or default_url()
+    if not url.startswith(_MEMORY) and not DatabaseUrl.parse(url).is_in_memory:
+        return
+    fail(
+        f"{name} does not outlive this command: pass --url or set WORKFLOW_STORE_URL to a file "
+        "or a server.",
+        Exit.USAGE,
+    )
 
 
 @asynccontextmanager
 async def opened(
     url: str | None, schema: str | None, *, migrate: bool | None = False
 ) -> AsyncIterator[ResumableWorkflowStore]:
-    """Open a store that is there already, at the revision that it must have.
+    """Open the store, which must exist and be at the revision that this version needs.
 
     Args:
-        url: the database, None for the environment's.
-        schema: the PostgreSQL schema of its tables.
-        migrate: None where a SQLite file may be made and brought up to date.
+        url: the database; None for the default.
+        schema: the PostgreSQL schema of the tables.
+        migrate: None to create a SQLite file, and bring it up to date.
     """
-    refuse_memory(url)
-    # A pooler in transaction mode may lie between, and its users should not need to say so.
+    from ..factory import open_store
+
+    validate_url(url)
+    # It also works without a pooler, and no option is needed to use one in transaction mode.
     async with open_store(url, schema=schema, migrate=migrate, transaction_pooler=True) as store:
         yield store

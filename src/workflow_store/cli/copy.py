@@ -1,26 +1,30 @@
-"""The command that copies all runs from one store to another, or compares the two."""
+"""The command that copies all runs from one store to another, or compares the stores."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import json
 import time
-from collections import Counter
-from typing import Annotated
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..copying import Comparison, Copied, Digest, Outcome, copy_runs, summaries
-from ..store import ResumableWorkflowStore
-from .common import emit, name_of, opened, refuse, say
+from .common import display_url, fail, opened, print_data, print_message, run
 from .options import Json
-from .progress import progress
+from .progress import Advance, progress
+
+if TYPE_CHECKING:
+    from collections import Counter
+
+    from ..copying import Comparison, Copied, Digest, Outcome
+    from ..store import ResumableWorkflowStore
+
+    Conflicts = dict[Outcome, list[str]]
 
 __all__ = ["copy"]
 
-_NAMED = 10
-"""How many runs are named that stand in the way."""
+_MAX_NAMES = 10
+"""How many of the runs that were left alone are named."""
 
 
 def copy(
@@ -28,10 +32,10 @@ def copy(
     source: Annotated[str, typer.Argument(metavar="SRC", help="The URL to copy from.")],
     destination: Annotated[str, typer.Argument(metavar="DST", help="The URL to copy to.")],
     verify: Annotated[
-        bool, typer.Option("--verify", help="Only compare the two, and write nothing.")
+        bool, typer.Option("--verify", help="Compare the two stores, and write nothing.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only tell what would be copied.")
+        bool, typer.Option("--dry-run", help="Report what would be copied, and write nothing.")
     ] = False,
     schema: Annotated[
         str | None,
@@ -40,121 +44,132 @@ def copy(
     ] = None,
     source_schema: Annotated[
         str | None,
-        typer.Option("--source-schema", metavar="NAME", help="The same, of SRC alone."),
+        typer.Option("--source-schema", metavar="NAME",
+                     help="The PostgreSQL schema in SRC, if it differs."),
     ] = None,
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Copy all runs from one store to another.
 
-    With their steps, order and times. Stopped or killed, it goes on where it was when it is called
-    again. Runs that only DST has stay there, and those that are newer there stay as they are. At
-    the end it compares both sides, and ends with 1 where they do not agree. Claims are not copied.
-    DST must have its tables (workflow-store migrate); a SQLite file is made.
+    Steps keep their order and times; claims are not copied. An interrupted copy continues when it
+    is run again. Runs that exist only in DST, or are newer there, are left alone. Afterwards both
+    sides are compared; if they differ, the exit status is 1. DST must have its tables
+    (workflow-store migrate); a SQLite file is created.
 
     Example: workflow-store copy sqlite:///runs.db postgresql://user:password@host/name
     """
     if verify and dry_run:
-        raise typer.BadParameter("--verify and --dry-run exclude each other.")
-    compares = verify or dry_run
-    in_the_way: dict[Outcome, list[str]] = {Outcome.NEWER: [], Outcome.EXTRA: []}
+        raise typer.BadParameter("--verify and --dry-run are mutually exclusive.")
+    from ..copying import Outcome
+
+    write = not verify and not dry_run
+    conflicts: Conflicts = {Outcome.NEWER: [], Outcome.EXTRA: []}
 
     async def work() -> Comparison:
         async with (
-            opened(source, source_schema or schema) as here,
-            opened(destination, schema, migrate=False if compares else None) as there,
+            opened(source, source_schema or schema) as source_store,
+            opened(destination, schema, migrate=None if write else False) as destination_store,
         ):
-            return await _walks(here, there, write=not compares, in_the_way=in_the_way)
+            return await _copy(source_store, destination_store, write, conflicts)
 
-    began = time.monotonic()
-    found = asyncio.run(work())
-    took_s = time.monotonic() - began
+    started_s = time.monotonic()
+    comparison = run(work())
+    took_s = time.monotonic() - started_s
     if as_json:
-        emit(_as_json(found))
+        print_data(_to_json(comparison))
     else:
-        say(f"SRC  {_told(found.source)}  {name_of(source)}")
-        say(f"DST  {_told(found.destination)}  {name_of(destination)}")
-        say(_outcomes(found.outcomes, "would be " if compares else "") + f" in {took_s:.1f} s.")
-    for outcome, what in _IN_THE_WAY.items():
-        _tell(found.outcomes[outcome], what, in_the_way[outcome])
+        would_be = "" if write else "would be "
+        print_message(f"SRC  {_describe(comparison.source)}  {display_url(source)}")
+        print_message(f"DST  {_describe(comparison.destination)}  {display_url(destination)}")
+        print_message(f"{_summary(comparison.outcomes, would_be)} in {took_s:.1f} s.")
+    _report_conflicts(comparison, conflicts)
     if dry_run:
         return
-    if not found.agree:
-        refuse("Both sides do not agree." if found.complete else _NEVER_STILL)
-    say("Both sides agree.")
+    if not comparison.complete:
+        fail("SRC is being written to: stop its writers, then copy again.")
+    if not comparison.agree:
+        fail("Both sides differ.")
+    print_message("Both sides agree.")
 
 
-_IN_THE_WAY = {
-    Outcome.NEWER: "newer in DST than in SRC and were left alone; where SRC is right, delete them "
-    "there (workflow-store runs delete) and copy again",
-    Outcome.EXTRA: "in DST alone and were left alone; where they were deleted in SRC, delete them "
-    "there, too (workflow-store runs delete)",
-}
-_NEVER_STILL = "SRC is being written to all the time: stop what writes to it, then copy again."
-
-
-async def _walks(
+async def _copy(
     source: ResumableWorkflowStore,
     destination: ResumableWorkflowStore,
-    *,
     write: bool,
-    in_the_way: dict[Outcome, list[str]],
+    conflicts: Conflicts,
 ) -> Comparison:
-    with progress("Counting") as advance:
-        total = 0
-        async for _ in summaries(source):
-            total += 1
-            advance(1)
-    with contextlib.ExitStack() as bars:
-        advance = _ignore
+    """Copy or compare, with a progress bar for each pass, and note the names of conflicts."""
+    from ..copying import copy_runs
 
-        def on_pass(number: int) -> None:
-            nonlocal advance
-            bars.close()
-            what = "Copying" if write and number == 1 else "Comparing"
-            advance = bars.enter_context(progress(what, total=total))
-            for names in in_the_way.values():
-                names.clear()
+    bars = ExitStack()
+    advance: Advance
+    count: int | None = None
 
-        def on_run(copied: Copied) -> None:
-            advance(1)
-            names = in_the_way.get(copied.outcome)
-            if names is not None and len(names) < _NAMED:
-                names.append(copied.run_task_id)
+    def on_pass(number: int) -> None:
+        nonlocal advance, count
+        bars.close()
+        # The first pass counts the runs; the others have a percentage.
+        task = "Copying" if write and number == 1 else "Comparing"
+        advance = bars.enter_context(progress(task, total=count))
+        count = 0
+        for names in conflicts.values():
+            names.clear()
 
+    def on_run(result: Copied) -> None:
+        nonlocal count
+        count = (count or 0) + 1
+        advance(1)
+        names = conflicts.get(result.outcome)
+        if names is not None and len(names) < _MAX_NAMES:
+            names.append(result.run_task_id)
+
+    with bars:
         return await copy_runs(source, destination, write=write, on_run=on_run, on_pass=on_pass)
 
 
-def _ignore(_: int) -> None:
-    pass
-
-
-def _told(digest: Digest) -> str:
+def _describe(digest: Digest) -> str:
     return f"{digest.runs:,} runs, {digest.steps:,} steps, SHA-256 {digest.sha256[:16]}"
 
 
-def _outcomes(outcomes: Counter[Outcome], would: str) -> str:
+def _summary(outcomes: Counter[Outcome], would_be: str) -> str:
+    from ..copying import Outcome
+
     return (
-        f"{outcomes[Outcome.NEW]:,} runs {would}copied, {outcomes[Outcome.CHANGED]:,} {would}"
-        f"brought up to date, {outcomes[Outcome.SAME]:,} equal on both sides"
+        f"{outcomes[Outcome.NEW]:,} runs {would_be}copied, {outcomes[Outcome.CHANGED]:,} "
+        f"{would_be}updated, {outcomes[Outcome.SAME]:,} equal on both sides"
     )
 
 
-def _tell(count: int, what: str, names: list[str]) -> None:
-    if count:
-        some = ", ".join(map(repr, names)) + (", …" if count > len(names) else "")
-        say(f"{count:,} runs are {what}: {some}")
+def _report_conflicts(comparison: Comparison, conflicts: Conflicts) -> None:
+    from ..copying import Outcome
+
+    advice = {
+        Outcome.NEWER: "newer in DST than in SRC and were left alone; if SRC is right, delete them "
+        "in DST (workflow-store runs delete) and copy again",
+        Outcome.EXTRA: "only in DST and were left alone; if they were deleted in SRC, delete them "
+        "in DST too (workflow-store runs delete)",
+    }
+    for outcome, text in advice.items():
+        count = comparison.outcomes[outcome]
+        if count:
+            names = [repr(name) for name in conflicts[outcome]]
+            if count > len(names):
+                names.append("…")
+            print_message(f"{count:,} runs are {text}: {', '.join(names)}")
 
 
-def _as_json(found: Comparison) -> str:
+def _to_json(comparison: Comparison) -> str:
+    from ..copying import Outcome
+
     return json.dumps(
         {
-            "agree": found.agree,
-            "source": _members(found.source),
-            "destination": _members(found.destination),
-            "runs": {outcome.value: found.outcomes[outcome] for outcome in Outcome},
+            "agree": comparison.agree,
+            "source": _digest_members(comparison.source),
+            "destination": _digest_members(comparison.destination),
+            "runs": {outcome.value: comparison.outcomes[outcome] for outcome in Outcome},
         }
     )
 
 
-def _members(digest: Digest) -> dict[str, int | str]:
+def _digest_members(digest: Digest) -> dict[str, int | str]:
     return {"runs": digest.runs, "steps": digest.steps, "sha256": digest.sha256}

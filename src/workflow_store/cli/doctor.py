@@ -1,32 +1,20 @@
-"""The command `doctor`: the findings of an examination, and their rendering."""
+"""The command `doctor`."""
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections import Counter
-from collections.abc import Sequence
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console, ConsoleOptions, RenderResult
-from rich.padding import Padding
-from rich.table import Table
-from rich.text import Text
 
-from ..rendering.console import Pen
-from ..sql.doctor import Finding, Verdict, examine
-from .common import Exit, emit, name_of, refuse_memory, say
+from .common import Exit, display_url, print_data, print_message, run, validate_url
 from .options import Json, Schema, Url
 from .progress import draw
 
-__all__ = ["FindingsTable", "doctor"]
+if TYPE_CHECKING:
+    from ..sql.doctor import Finding
 
-_STYLES = {
-    Verdict.GOOD: ("✓", "+", "green"),
-    Verdict.WARNING: ("!", "!", "yellow"),
-    Verdict.BAD: ("✗", "x", "bold red"),
-}
+__all__ = ["doctor"]
 
 
 def doctor(
@@ -37,58 +25,36 @@ def doctor(
         typer.Option(
             "--running-for-s",
             metavar="SECONDS",
-            help="Warn about steps that have been in running for longer than this.",
+            help="Warn about steps that have been running for longer than this.",
         ),
     ] = 3600.0,
     as_json: Json = False,
 ) -> None:
-    """Check the database, and suggest fixes.
+    """Check the database, and advise on every problem.
 
-    Every finding is good, a warning or bad. Nothing is written. Exits with 1 if a finding is bad.
+    Each finding is good, a warning or bad. The database is only read. The exit status is 1 if
+    anything is bad.
 
     Example: workflow-store doctor --url postgresql://user:password@host/name
     """
+    from ..sql.doctor import Verdict, examine
 
-    async def run() -> list[Finding]:
-        refuse_memory(url)
-        return [
-            finding async for finding in examine(url, schema=schema, running_for_s=running_for_s)
-        ]
+    async def work() -> list[Finding]:
+        validate_url(url)
+        findings = examine(url, schema=schema, running_for_s=running_for_s)
+        return [finding async for finding in findings]
 
-    findings = asyncio.run(run())
+    findings = run(work())
     if as_json:
-        emit(json.dumps({"findings": [finding._asdict() for finding in findings]}))
+        print_data(json.dumps({"findings": [finding._asdict() for finding in findings]}))
     else:
+        from .findings import FindingsTable
+
         draw(FindingsTable(findings))
-    counts = Counter(finding.verdict for finding in findings)
-    say(
-        f"{name_of(url)}: {counts[Verdict.GOOD]} good, {counts[Verdict.WARNING]} warnings, "
-        f"{counts[Verdict.BAD]} bad."
+    verdicts = [finding.verdict for finding in findings]
+    print_message(
+        f"{display_url(url)}: {verdicts.count(Verdict.GOOD)} good, "
+        f"{verdicts.count(Verdict.WARNING)} warnings, {verdicts.count(Verdict.BAD)} bad."
     )
-    if counts[Verdict.BAD]:
-        raise typer.Exit(Exit.NO)
-
-
-class FindingsTable:
-    """Findings in their order, each with its advice below."""
-
-    def __init__(self, findings: Sequence[Finding]) -> None:
-        self._findings = findings
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        pen = Pen(options)
-        width = max((len(finding.check) for finding in self._findings), default=0)
-        for finding in self._findings:
-            symbol, ascii_symbol, style = _STYLES[finding.verdict]
-            line = Table.grid(padding=(0, 2))
-            line.add_column(no_wrap=True)
-            line.add_column(no_wrap=True, width=width)
-            line.add_column(overflow="fold")
-            line.add_row(
-                Text(pen.either(symbol, ascii_symbol), style),
-                Text(finding.check.replace("_", " "), "" if finding.advice else "dim"),
-                pen.text(finding.found),
-            )
-            yield line
-            if finding.advice:
-                yield Padding(pen.text(finding.advice, "italic"), (0, 0, 0, width + 5))
+    if Verdict.BAD in verdicts:
+        raise typer.Exit(Exit.FAILURE)

@@ -1,18 +1,21 @@
-"""The options that commands have in common."""
+"""Options that several commands have, parsers of their values, and the confirmation prompt."""
 
 from __future__ import annotations
 
 import re
 import sys
 from datetime import UTC, datetime, timedelta
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..rendering.escaping import visible
-from .common import Exit, refuse
+from ..rendering.escaping import escape_invisible
+from .common import Exit, fail
 
-__all__ = ["Json", "Schema", "Url", "Yes", "confirm", "time"]
+if TYPE_CHECKING:
+    from ..state import TaskStatus
+
+__all__ = ["Json", "Schema", "Url", "Yes", "confirm", "parse_status", "parse_time"]
 
 Url = Annotated[
     str | None,
@@ -20,8 +23,8 @@ Url = Annotated[
         "--url",
         metavar="URL",
         envvar="WORKFLOW_STORE_URL",
-        help="The database, such as sqlite:///runs.db or postgresql://user:password@host/name; "
-        "by default sqlite:///workflow_store.db.",
+        help="The database, such as sqlite:///runs.db or postgresql://user:password@host/name. "
+        "The default is sqlite:///workflow_store.db.",
         show_default=False,
     ),
 ]
@@ -35,35 +38,45 @@ Schema = Annotated[
         show_default=False,
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
-Yes = Annotated[bool, typer.Option("--yes", help="Do it without asking.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
-def time(text: str) -> datetime:
-    """Read a time: with its offset, a date (its midnight in UTC), or how long ago."""
+def parse_time(text: str) -> datetime:
+    """Parse a time with its offset, a date (midnight UTC) or an age."""
     try:
-        if ago := re.fullmatch(r"(\d+)([smhdw])", text, re.ASCII):
-            return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+        if age := re.fullmatch(r"(\d+)([smhdw])", text, re.ASCII):
+            return datetime.now(UTC) - timedelta(**{_UNITS[age[2]]: int(age[1])})
         if re.fullmatch(r"\d{4}-\d\d-\d\d", text, re.ASCII):
             return datetime.fromisoformat(text).replace(tzinfo=UTC)
-        read = datetime.fromisoformat(text)
-        if read.tzinfo is not None:
-            return read.astimezone(UTC)
+        time = datetime.fromisoformat(text)
+        if time.tzinfo is not None:
+            return time.astimezone(UTC)
     except (ValueError, OverflowError):
         pass
     raise typer.BadParameter(
         "must be a time with its offset such as 2026-01-31T23:59:59Z, a date such as 2026-01-31, "
-        "or how long ago: 90s, 15m, 12h, 30d, 4w."
+        "or an age: 90s, 15m, 12h, 30d, 4w."
     )
 
 
-def confirm(what: str, *, yes: bool) -> None:
-    """Go on only where the user wants it; where nobody can be asked, `--yes` must say so."""
+def parse_status(text: str) -> TaskStatus:
+    """Parse the status of a step."""
+    from ..state import TaskStatus
+
+    try:
+        return TaskStatus(text)
+    except ValueError:
+        raise typer.BadParameter(f"must be one of {', '.join(TaskStatus)}.") from None
+
+
+def confirm(consequence: str, *, yes: bool) -> None:
+    """Ask the user to confirm; without a terminal to ask on, require `--yes`."""
     if yes:
         return
-    if sys.stdin is None or not sys.stdin.isatty():  # None where it is closed
-        refuse(f"{what} Add --yes to do it.", Exit.USAGE)
-    if not typer.confirm(f"{visible(what)} Go on?", err=True):
-        refuse("Nothing was done.")
+    if sys.stdin is None or not sys.stdin.isatty():  # None if it is closed
+        fail(f"{consequence} Pass --yes to confirm.", Exit.USAGE)
+    if not typer.confirm(f"{escape_invisible(consequence)} Continue?", err=True):
+        fail("Nothing was changed.")

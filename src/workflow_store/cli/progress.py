@@ -1,64 +1,63 @@
-"""Drawing on the terminal: colours and progress only where there is one."""
+"""Output with Rich: tables and timelines, and progress bars."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from rich.console import Console, RenderableType
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from .common import require_stdout
 
-from .common import make_sure_of_output
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 __all__ = ["Advance", "draw", "progress"]
 
 Advance = Callable[[int], None]
 
-_WIDTH_OF_PIPE = 120
+_PIPE_WIDTH = 120
 
 
-def draw(picture: RenderableType) -> None:
-    """Draw on standard output; into a pipe, as wide as a wide terminal and without colours."""
-    make_sure_of_output()
+def draw(renderable: RenderableType) -> None:
+    """Print on standard output; to a pipe, 120 columns wide and without colours."""
+    from rich.console import Console
+
+    require_stdout()
     console = Console()
     if not console.is_terminal:
-        console = Console(width=_WIDTH_OF_PIPE)
-    console.print(picture)
+        console = Console(width=_PIPE_WIDTH)
+    console.print(renderable)
 
 
 @contextmanager
-def progress(what: str, *, total: int | None = None, hidden: bool = False) -> Iterator[Advance]:
-    """Show how far something is, on standard error where that is a terminal.
+def progress(task: str, *, total: int | None = None, hidden: bool = False) -> Iterator[Advance]:
+    """Show a progress bar on standard error, if that is a terminal.
 
     Args:
-        what: what goes on.
-        total: how many there are, where it is known.
-        hidden: show nothing, as where data goes to the same terminal.
+        task: the text beside the bar.
+        total: the number of items, if known.
+        hidden: show nothing, because data is printed on the same terminal.
 
     Yields:
-        A function that is told how many more are done.
+        A function to call with the number of items that were completed.
     """
+    from rich.console import Console
+
     console = Console(stderr=True)
     if hidden or not console.is_terminal:
         yield lambda _: None
         return
-    with Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
+    from rich import progress as bars
+
+    with bars.Progress(
+        bars.SpinnerColumn(),
+        bars.TextColumn("{task.description}", markup=False),
+        bars.BarColumn(),
+        bars.MofNCompleteColumn(),
+        bars.TimeElapsedColumn(),
+        bars.TimeRemainingColumn(),
         console=console,
         transient=True,
     ) as shown:
-        task = shown.add_task(what, total=total)
-        yield lambda done: shown.advance(task, done)
+        task_id = shown.add_task(task, total=total)
+        yield lambda count: shown.advance(task_id, count)

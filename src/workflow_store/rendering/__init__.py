@@ -1,5 +1,5 @@
-"""Pictures of a run: for a terminal, for a browser, and as a Mermaid graph.
+"""Renders a run for a terminal, as an HTML page, and as a Mermaid flowchart.
 
-They are pure: from a `RunSnapshot` and the present moment to text. What is in a state is
-shown as text and never acts on what shows it.
+The functions are pure: they turn a `RunSnapshot` and the current time into text. Values of a run
+are shown as text, and are never interpreted as markup or terminal control.
 """

@@ -1,4 +1,4 @@
-"""Writes what a console can show: text as text, in its width and its encoding."""
+"""Text for a Rich console: escaped, and fitted to its width and encoding."""
 
 from __future__ import annotations
 
@@ -10,17 +10,14 @@ from rich.measure import Measurement
 from rich.text import Text
 
 from ..state import TaskStatus
-from .escaping import encodable, visible
-from .status_styles import LOOKS, Look
+from .escaping import escape_invisible, escape_unencodable
+from .status_styles import STATUS_STYLES, StatusStyle
 
-__all__ = ["Flow", "Pen"]
+__all__ = ["ConsoleText", "WrappedRow"]
 
 
-class Flow:
-    """Texts one after the other, as many on a line as there is room for, each in one piece.
-
-    Only one that is wider than the console goes over more than a line.
-    """
+class WrappedRow:
+    """A row of texts that wraps between them; a text that is wider than the console is folded."""
 
     def __init__(self, parts: Iterable[Text], gap: str = "  ") -> None:
         self._parts = list(parts)
@@ -40,60 +37,60 @@ class Flow:
 
     def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
         widths = [part.cell_len for part in self._parts] or [0]
-        whole = sum(widths) + len(self._gap) * (len(widths) - 1)
-        return Measurement(max(widths), whole).with_maximum(options.max_width)
+        total = sum(widths) + len(self._gap) * (len(widths) - 1)
+        return Measurement(max(widths), total).with_maximum(options.max_width)
 
 
-class Pen:
-    """Writes for one console.
+class ConsoleText:
+    """Makes text for one console.
 
     Attributes:
-        width: how many columns there are.
+        width: the number of columns.
     """
 
     def __init__(self, options: ConsoleOptions) -> None:
         self.width = options.max_width
         self._encoding = options.encoding
-        self._plain = options.ascii_only
+        self._ascii_only = options.ascii_only
 
-    def either(self, fine: str, plain: str) -> str:
-        """Give what the console can show of the two."""
-        return plain if self._plain else fine
+    def pick(self, text: str, ascii_text: str) -> str:
+        """Return the first text, or the second if the console has only ASCII."""
+        return ascii_text if self._ascii_only else text
 
     def text(self, data: str, style: str = "", *, width: int | None = None) -> Text:
-        """Give data as text on one line, never as markup.
+        """Return data as text on one line, never as markup.
 
         Args:
             data: any string.
-            style: a style, as Rich writes it.
-            width: the columns that it may take; what is wider is cut and has an ellipsis.
+            style: a Rich style.
+            width: the maximum number of columns; longer text is cut and gets an ellipsis.
         """
-        shown = visible(data)
-        if self._plain:
-            shown = encodable(shown, self._encoding)
-        if width is not None and cell_len(shown) > width:
-            ellipsis = self.either("…", "...")[:width]
-            shown = set_cell_size(shown, width - len(ellipsis)) + ellipsis
-        return Text(shown, style=style)
+        text = escape_invisible(data)
+        if self._ascii_only:
+            text = escape_unencodable(text, self._encoding)
+        if width is not None and cell_len(text) > width:
+            ellipsis = self.pick("…", "...")[:width]
+            text = set_cell_size(text, width - len(ellipsis)) + ellipsis
+        return Text(text, style=style)
 
-    def symbol(self, look: Look) -> Text:
-        """Give the symbol of a status."""
-        return Text(self.either(look.symbol, look.plain), style=look.style)
+    def symbol(self, style: StatusStyle) -> Text:
+        """Return the symbol of a status."""
+        return Text(self.pick(style.symbol, style.ascii_symbol), style=style.rich_style)
 
-    def counts(self, counts: Mapping[TaskStatus, int], *, words: bool) -> list[Text]:
-        """Give how many steps are in each status; what has none is left out.
+    def counts(self, counts: Mapping[TaskStatus, int], *, labels: bool) -> list[Text]:
+        """Return the number of steps in each status, omitting zeros.
 
         Args:
-            counts: the steps by status.
-            words: name the statuses beside their symbols.
+            counts: the number of steps by status.
+            labels: add the names of the statuses.
         """
         parts = [
             Text.assemble(
-                self.symbol(look),
-                f" {counts[status]}" if words else str(counts[status]),
-                (f" {look.word}" if words else "", "dim"),
+                self.symbol(style),
+                f" {counts[status]}" if labels else str(counts[status]),
+                (f" {style.label}" if labels else "", "dim"),
             )
-            for status, look in LOOKS.items()
+            for status, style in STATUS_STYLES.items()
             if counts.get(status)
         ]
         return parts or [Text("no steps", style="dim")]

@@ -1,8 +1,8 @@
-r"""Text that shows what is in it.
+r"""Escapes characters of a text that are invisible, or that act on what displays them.
 
-An id, a result or an error may hold what acts on a terminal (escape sequences, a carriage
-return), what reorders or hides text (bidi overrides, zero-width characters) or what no
-encoding takes (lone surrogates). All of it is shown as an escape, such as `\x1b` or `\u202e`.
+An id, a result or an error may contain characters that control a terminal (escape sequences, a
+carriage return), reorder or hide text (bidi overrides, zero-width characters), or cannot be
+encoded (lone surrogates). All of them are shown as escapes, such as `\x1b` or `\u202e`.
 """
 
 from __future__ import annotations
@@ -10,79 +10,82 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
-from .. import json_codec
-from ..state import JsonValue
+if TYPE_CHECKING:
+    from ..state import JsonValue
 
-__all__ = ["encodable", "pretty", "visible"]
+__all__ = ["escape_invisible", "escape_unencodable", "pretty_json"]
 
-_NOT_PLAIN = re.compile(r"[^ -~]+")
-_NOT_PLAIN_IN_LINES = re.compile(r"[^ -~\n\t]+")
+_NOT_ASCII = re.compile(r"[^ -~]+")
+_NOT_ASCII_IN_LINES = re.compile(r"[^ -~\n\t]+")
 
-# Letters and marks to Python, which leave no trace where they stand (Unicode's property
-# Default_Ignorable_Code_Point): fillers, joiners of graphemes, variation selectors.
-_LEAVES_NO_TRACE = re.compile(
+# Characters that `str.isprintable` accepts and that are invisible nevertheless: fillers, grapheme
+# joiners, variation selectors. They have the property Default_Ignorable_Code_Point:
+# https://www.unicode.org/Public/UCD/latest/ucd/DerivedCoreProperties.txt
+_IGNORABLE = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
 )
-_SHORT = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
+_SHORT_ESCAPES = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
 
 
-def visible(text: str, *, lines: bool = False) -> str:
-    r"""Show as an escape what would not show, or would act on what shows it.
+def escape_invisible(text: str, *, lines: bool = False) -> str:
+    r"""Return the text with escapes for all characters that are invisible or act on a display.
 
-    That is all which `str.isprintable` does not count as printable (control and format
-    characters, spaces and separators other than the space, surrogates, private and
-    unassigned code points), and the letters and marks that leave no trace. Other Unicode
-    stays. The escapes are Python's: `\n`, `\x1b`, `\u202e`, `\U000e0041`. A backslash stays
-    as it is, so a text that spells an escape looks like one.
+    These are the characters that `str.isprintable` rejects (control and format characters,
+    separators other than the space, surrogates, private and unassigned code points), and
+    ignorable letters and marks. The escapes are Python's: `\n`, `\x1b`, `\u202e`, `\U000e0041`.
+    Backslashes are not escaped, so a text that spells an escape looks like one.
 
     Args:
         text: any string.
-        lines: keep newlines and tabs, for a text of many lines.
+        lines: keep newlines and tabs, for a text of several lines.
 
     Returns:
-        A text that any UTF-8 encoder takes; on one line, unless `lines` is true.
+        A text that can be encoded as UTF-8; on one line, unless `lines` is true.
     """
-    return _escaped(text, _NOT_PLAIN_IN_LINES if lines else _NOT_PLAIN, _python_escape)
+    return _escape(text, _NOT_ASCII_IN_LINES if lines else _NOT_ASCII, _python_escape)
 
 
-def pretty(value: JsonValue) -> str:
-    r"""Give the JSON of a value, indented by two spaces, with what is invisible escaped.
+def pretty_json(value: JsonValue) -> str:
+    r"""Return the JSON of a value, indented by two spaces, without invisible characters.
 
-    The escapes are those of JSON (`\u001b`, and a pair of them beyond U+FFFF), so the text
-    is still the JSON of the same value.
+    The escapes are JSON's (`\u001b`, a surrogate pair beyond U+FFFF), so the text is still the
+    JSON of the same value.
 
     Args:
-        value: what a store has read back.
+        value: a value that was read from a store.
     """
-    text = _indented(json_codec.encode(value, field="value"))
-    return _escaped(text, _NOT_PLAIN_IN_LINES, _json_escape)
+    from .. import json_codec
+
+    text = _indent(json_codec.encode(value, field="value"))
+    return _escape(text, _NOT_ASCII_IN_LINES, _json_escape)
 
 
-def encodable(text: str, encoding: str) -> str:
-    """Show as an escape what an encoding does not have; a name that is unknown means ASCII."""
+def escape_unencodable(text: str, encoding: str) -> str:
+    """Return the text with escapes for what an encoding lacks; ASCII if it is unknown."""
     try:
         return text.encode(encoding, "backslashreplace").decode(encoding)
     except LookupError:
         return text.encode("ascii", "backslashreplace").decode()
 
 
-def _escaped(text: str, suspects: re.Pattern[str], escape: Callable[[str], str]) -> str:
-    def shown(found: re.Match[str]) -> str:
-        run = found[0]
-        if run.isprintable() and _LEAVES_NO_TRACE.search(run) is None:
-            return run
+def _escape(text: str, suspects: re.Pattern[str], escape: Callable[[str], str]) -> str:
+    def replace(match: re.Match[str]) -> str:
+        chars = match[0]
+        if chars.isprintable() and _IGNORABLE.search(chars) is None:
+            return chars
         return "".join(
-            char if char.isprintable() and not _LEAVES_NO_TRACE.match(char) else escape(char)
-            for char in run
+            char if char.isprintable() and not _IGNORABLE.match(char) else escape(char)
+            for char in chars
         )
 
-    return suspects.sub(shown, text)
+    return suspects.sub(replace, text)
 
 
 def _python_escape(char: str) -> str:
-    if char in _SHORT:
-        return _SHORT[char]
+    if char in _SHORT_ESCAPES:
+        return _SHORT_ESCAPES[char]
     code = ord(char)
     if code < 0x100:
         return f"\\x{code:02x}"
@@ -95,28 +98,28 @@ def _json_escape(char: str) -> str:
 
 
 _PIECE = re.compile(r'"(?:[^"\\]|\\.)*"|[\[{}\],:]|[^\[{}\],:"]+')
-_SHORT_LINE = 72
+_MAX_SHORT_LINE = 72
 
 
-def _indented(text: str) -> str:
-    """Indent a compact JSON text; an array or object that is short stays on one line.
+def _indent(text: str) -> str:
+    """Indent compact JSON; short arrays and objects stay on one line.
 
-    `json.dumps` refuses integers of more than 4,300 digits, and gives each number its line.
+    `json.dumps` rejects integers of more than 4,300 digits, and puts each number on its own line.
     """
     parts: list[str] = []
-    open_since: list[tuple[int, int]] = []
-    for found in _PIECE.finditer(text):
-        piece = found[0]
+    open_brackets: list[tuple[int, int]] = []
+    for match in _PIECE.finditer(text):
+        piece = match[0]
         if piece in "[{":
-            open_since.append((len(parts), found.start()))
-            parts += (piece, "\n" + "  " * len(open_since))
+            open_brackets.append((len(parts), match.start()))
+            parts += (piece, "\n" + "  " * len(open_brackets))
         elif piece in "]}":
-            first, start = open_since.pop()
-            parts += ("\n" + "  " * len(open_since), piece)
-            if found.end() - start <= _SHORT_LINE:
-                parts[first:] = [_on_one_line(parts[first:])]
+            first, start = open_brackets.pop()
+            parts += ("\n" + "  " * len(open_brackets), piece)
+            if match.end() - start <= _MAX_SHORT_LINE:
+                parts[first:] = [_join(parts[first:])]
         elif piece == ",":
-            parts += (",", "\n" + "  " * len(open_since))
+            parts += (",", "\n" + "  " * len(open_brackets))
         elif piece == ":":
             parts.append(": ")
         else:
@@ -124,9 +127,9 @@ def _indented(text: str) -> str:
     return "".join(parts)
 
 
-def _on_one_line(parts: list[str]) -> str:
-    """Join parts without their indents; no other part begins with a newline."""
+def _join(parts: list[str]) -> str:
+    """Join parts without their indents, the only parts that begin with a newline."""
     return "".join(
-        part if part[0] != "\n" else " " if before == "," else ""
-        for before, part in pairwise(["", *parts])
+        part if part[0] != "\n" else " " if previous == "," else ""
+        for previous, part in pairwise(["", *parts])
     )

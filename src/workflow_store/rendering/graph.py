@@ -1,28 +1,29 @@
-"""What depends on what in a run, as its definition says."""
+"""The dependencies between the steps of a run, read from its definition."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
+from itertools import chain
 from typing import Any, NamedTuple
 
 from ..state import WorkflowStepState
 from ..store import RunSnapshot
 
-__all__ = ["Edge", "Graph", "Node", "graph"]
+__all__ = ["Edge", "Graph", "Node", "Siblings", "graph"]
 
 
 @dataclass(frozen=True)
 class Node:
-    """A step of the definition, of the run, or of both; or one that is only named.
+    """A step of the definition or the run, or an unknown dependency.
 
     Attributes:
-        step_id: its id, which in a definition may be any string.
-        step: the step of the run; None where it has not been written.
+        step_id: its id; in a definition, any string.
+        step: the step of the run; None if it has not been written.
         defined: whether the definition has it.
-        needs: the positions of the nodes that it depends on, as the definition orders them.
-        layer: how many nodes stand before it on the longest way to it, circles left out.
+        needs: the positions of the nodes that it depends on, in the definition's order.
+        layer: the length of the longest path to it, ignoring edges that close a cycle.
     """
 
     step_id: str
@@ -31,17 +32,26 @@ class Node:
     needs: tuple[int, ...]
     layer: int
 
-    @property
-    def is_unknown(self) -> bool:
-        """Whether a step depends on it, and neither definition nor run has it."""
-        return self.step is None and not self.defined
-
 
 class Edge(NamedTuple):
-    """A dependency: the step at `after` depends on the one at `before`, by their positions."""
+    """A dependency: the node at position `after` depends on the node at position `before`."""
 
     before: int
     after: int
+
+
+class Siblings(NamedTuple):
+    """Nodes of one layer with the same dependencies.
+
+    Attributes:
+        layer: the number of the layer, from 1.
+        nodes: the nodes.
+        needs: their dependencies, each with whether it closes a cycle.
+    """
+
+    layer: int
+    nodes: list[Node]
+    needs: list[tuple[Node, bool]]
 
 
 @dataclass(frozen=True)
@@ -49,51 +59,62 @@ class Graph:
     """The dependencies of a run.
 
     Attributes:
-        nodes: the steps of the definition in its order, those that only the run has in the
-            run's order, and those that are only named.
-        closing: the dependencies that close a circle: without them there is none.
+        nodes: the steps of the definition in its order, the other steps of the run in theirs,
+            and the unknown dependencies.
+        closing: the edges that close a cycle; without them the graph is acyclic.
     """
 
     nodes: list[Node]
     closing: frozenset[Edge]
 
     def edges(self) -> Iterator[Edge]:
-        """Give all dependencies, those that close a circle included."""
+        """Yield all dependencies, including those that close a cycle."""
         for position, node in enumerate(self.nodes):
             for need in node.needs:
                 yield Edge(need, position)
 
     def layers(self) -> list[list[int]]:
-        """Give the positions of the nodes by layer."""
+        """Return the positions of the nodes by layer."""
         layers: list[list[int]] = [[] for _ in range(1 + max(node.layer for node in self.nodes))]
         for position, node in enumerate(self.nodes):
             layers[node.layer].append(position)
         return layers
 
+    def siblings(self) -> Iterator[Siblings]:
+        """Yield the nodes, layer by layer, grouped by their dependencies."""
+        for number, layer in enumerate(self.layers(), start=1):
+            groups: dict[tuple[tuple[int, bool], ...], list[Node]] = {}
+            for position in layer:
+                node = self.nodes[position]
+                needs = tuple((need, Edge(need, position) in self.closing) for need in node.needs)
+                groups.setdefault(needs, []).append(node)
+            for needs, nodes in groups.items():
+                yield Siblings(number, nodes, [(self.nodes[at], closes) for at, closes in needs])
+
     def unmet(self, node: Node) -> list[Node]:
-        """Give what a node depends on that has not completed, in order."""
+        """Return the dependencies of a node that have not completed, in order."""
         needs = (self.nodes[need] for need in node.needs)
         return [need for need in needs if need.step is None or need.step.status != "completed"]
 
 
 def graph(snapshot: RunSnapshot) -> Graph | None:
-    """Find the dependencies of a run, in time that grows with their number.
+    """Return the dependencies of a run, in linear time.
 
-    They are in `definition["steps"]`, a list of objects with an `id` and a `depends_on`: a
-    list of ids, or one id.
+    They are read from `definition["steps"]`, a list of objects with an `id` and a `depends_on`
+    that is an id or a list of ids.
 
     Args:
         snapshot: the run and its steps.
 
     Returns:
-        None where the definition is not of this kind: where a step has no id or one that is
-        taken, where a `depends_on` is something else, and where there is none at all.
+        None if the definition has another form (an id is missing or repeated, or a `depends_on`
+        is something else), or has no dependencies.
     """
     needs = _needs_by_id(snapshot.run.definition.get("steps"))
     if needs is None:
         return None
     steps = {step.step_id: step for step in snapshot.steps}
-    ids = [*dict.fromkeys([*needs, *steps, *(each for some in needs.values() for each in some)])]
+    ids = [*dict.fromkeys(chain(needs, steps, *needs.values()))]
     position = {step_id: index for index, step_id in enumerate(ids)}
     links = [[position[need] for need in needs.get(step_id, [])] for step_id in ids]
     closing = frozenset(_closing_edges(links))
@@ -115,36 +136,36 @@ def _needs_by_id(steps: Any) -> dict[str, list[str]] | None:
         step_id = step.get("id") if isinstance(step, dict) else None
         if not isinstance(step_id, str) or step_id in needs:
             return None
-        named = step.get("depends_on")
-        if named is None:
-            named = []
-        elif isinstance(named, str):
-            named = [named]
-        if not isinstance(named, list) or not all(isinstance(each, str) for each in named):
+        depends_on = step.get("depends_on")
+        if depends_on is None:
+            depends_on = []
+        elif isinstance(depends_on, str):
+            depends_on = [depends_on]
+        if not isinstance(depends_on, list) or not all(isinstance(id_, str) for id_ in depends_on):
             return None
-        needs[step_id] = [*dict.fromkeys(named)]
+        needs[step_id] = [*dict.fromkeys(depends_on)]
     return needs if any(needs.values()) else None
 
 
 def _closing_edges(links: list[list[int]]) -> Iterator[Edge]:
-    """Walk from each node along what it needs; what leads back onto the way closes a circle."""
+    """Yield the back edges of a depth-first search, without recursion."""
     seen: set[int] = set()
     for start in range(len(links)):
         if start in seen:
             continue
         seen.add(start)
-        way = {start: iter(links[start])}
-        while way:
-            node, needs = next(reversed(way.items()))
+        path = {start: iter(links[start])}
+        while path:
+            node, needs = next(reversed(path.items()))
             for need in needs:
-                if need in way:
+                if need in path:
                     yield Edge(need, node)
                 elif need not in seen:
                     seen.add(need)
-                    way[need] = iter(links[need])
+                    path[need] = iter(links[need])
                     break
             else:
-                way.popitem()
+                path.popitem()
 
 
 def _layers(links: list[list[int]], closing: frozenset[Edge]) -> list[int]:

@@ -1,49 +1,51 @@
-"""A run as one HTML page that needs nothing else: no script, no network, no build.
+"""A run as a self-contained HTML page, without scripts or network requests.
 
-It goes through Jinja with autoescape; besides, all text that it writes is made visible, so
-nothing of a state can be markup, reorder the text around it, or be what UTF-8 does not take.
+Jinja escapes all markup. Invisible characters and lone surrogates are escaped, too, so no value
+of a run can become markup, reorder the text around it, or fail to encode as UTF-8.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
+from ..formatting import duration
 from ..state import JsonValue, WorkflowStepState
 from ..store import RunSnapshot
-from .escaping import pretty, visible
+from .escaping import escape_invisible, pretty_json
 from .graph import Graph, Node, graph
-from .graph_layout import MOST_ARROWS, MOST_NODES, draw
-from .status_styles import LOOKS, Look, look_of
-from .timeline import Bar, Timeline, clock, human, timeline
+from .graph_layout import layout
+from .status_styles import STATUS_STYLES, StatusStyle, style_of
+from .timeline import Bar, Timeline, format_time, timeline
 
 __all__ = ["page"]
 
 _OPEN_UP_TO_BYTES = 2_000
-"""A value of a step that is larger than this is folded a second time."""
+"""Larger values of a step stay folded when the step is unfolded."""
 
 
 def page(snapshot: RunSnapshot, now: datetime) -> str:
-    """Draw a run as an HTML page: its steps in time, what depends on what, and all its values.
+    """Return a run as an HTML page: its timeline, its dependencies and all its values.
 
-    Each value is there whole, folded. The page is light or dark as the reader's system is.
+    Values are complete, and folded. The page follows the reader's light or dark colour scheme.
+    The dependencies are drawn as a graph; those of more than 60 steps are listed by layer.
 
     Args:
         snapshot: the run and its steps.
-        now: the present, aware; a step that has not ended goes on until then.
+        now: the current time, aware; the bar of a step that has not ended extends to it.
 
     Returns:
-        The page, to be written in UTF-8.
+        The page, to be encoded as UTF-8.
     """
     run = snapshot.run
-    found = graph(snapshot)
-    times = timeline(snapshot, now, found)
+    dependencies = graph(snapshot)
+    times = timeline(snapshot, now, dependencies)
     return _template().render(
         run=run,
         now=now,
@@ -56,13 +58,12 @@ def page(snapshot: RunSnapshot, now: datetime) -> str:
         ],
         counts=_counts(snapshot.steps),
         times=times,
-        rows=_rows(times, found),
-        planned=_planned(found),
-        graph=found,
-        drawing=draw(found) if found is not None else None,
-        too_large=f"more than {MOST_NODES:,} steps or {MOST_ARROWS:,} dependencies",
+        rows=_rows(times, dependencies),
+        planned=_planned(dependencies),
+        graph=dependencies,
+        drawing=None if dependencies is None else layout(dependencies),
         anchors={step.step_id: f"step-{at}" for at, step in enumerate(snapshot.steps)},
-        circles=_circles(found),
+        cycles=_cycles(dependencies),
         values=[
             _value("Input", run.input),
             _value("Context", run.context),
@@ -71,12 +72,12 @@ def page(snapshot: RunSnapshot, now: datetime) -> str:
     )
 
 
-# -- what the template shows -----------------------------------------------------------
+# -- the variables of the template -----------------------------------------------------
 
 
 @dataclass(frozen=True)
 class _Value:
-    """A value as text, and how much there is of it."""
+    """A value as text, and its size in bytes."""
 
     name: str
     text: str
@@ -86,10 +87,10 @@ class _Value:
 
 @dataclass(frozen=True)
 class _Row:
-    """A step on the page."""
+    """A step of the timeline."""
 
     bar: Bar
-    look: Look
+    style: StatusStyle
     left: str
     width: str
     took: str
@@ -98,7 +99,7 @@ class _Row:
 
 
 def _value(name: str, value: JsonValue) -> _Value:
-    return _text_value(name, pretty(value))
+    return _text_value(name, pretty_json(value))
 
 
 def _text_value(name: str, text: str) -> _Value:
@@ -106,53 +107,57 @@ def _text_value(name: str, text: str) -> _Value:
     return _Value(name, text, size, size <= _OPEN_UP_TO_BYTES)
 
 
-def _counts(steps: list[WorkflowStepState]) -> list[tuple[Look, int]]:
+def _duration(delta: timedelta) -> str:
+    return duration(delta.total_seconds())
+
+
+def _counts(steps: list[WorkflowStepState]) -> list[tuple[StatusStyle, int]]:
     counts = Counter(step.status for step in steps)
-    return [(look, counts[status]) for status, look in LOOKS.items() if counts[status]]
+    return [(style, counts[status]) for status, style in STATUS_STYLES.items() if counts[status]]
 
 
-def _rows(times: Timeline, found: Graph | None) -> list[_Row]:
-    nodes = {node.step_id: node for node in found.nodes} if found is not None else {}
-    return [_row(times, bar, found, nodes.get(bar.step.step_id)) for bar in times.bars]
+def _rows(times: Timeline, dependencies: Graph | None) -> list[_Row]:
+    nodes = {node.step_id: node for node in dependencies.nodes} if dependencies is not None else {}
+    return [_row(times, bar, dependencies, nodes.get(bar.step.step_id)) for bar in times.bars]
 
 
-def _row(times: Timeline, bar: Bar, found: Graph | None, node: Node | None) -> _Row:
+def _row(times: Timeline, bar: Bar, dependencies: Graph | None, node: Node | None) -> _Row:
     step = bar.step
     values = []
     if step.error is not None:
-        values.append(_text_value("Error", visible(step.error, lines=True)))
+        values.append(_text_value("Error", escape_invisible(step.error, lines=True)))
     if step.result is not None:
         values.append(_value("Result", step.result))
     left = times.at(bar.begin) if bar.begin else 0.0
     width = times.at(bar.end) - left if bar.end else 0.0
     return _Row(
         bar=bar,
-        look=LOOKS[step.status],
+        style=STATUS_STYLES[step.status],
         left=f"{left:.3%}",
         width=f"{width:.3%}",
-        took=human(bar.took) if bar.took is not None else "",
-        needs=[found.nodes[need] for need in node.needs] if found and node else [],
+        took="" if bar.took is None else _duration(bar.took),
+        needs=[dependencies.nodes[need] for need in node.needs] if dependencies and node else [],
         values=values,
     )
 
 
-def _planned(found: Graph | None) -> list[tuple[Look, Node, str]]:
-    """Give what the run has no record of, and what it depends on."""
-    if found is None:
+def _planned(dependencies: Graph | None) -> list[tuple[StatusStyle, Node, str]]:
+    """Return the nodes that the run has not written, and their dependencies."""
+    if dependencies is None:
         return []
     return [
-        (look_of(node), node, ", ".join(found.nodes[need].step_id for need in node.needs))
-        for node in found.nodes
+        (style_of(node), node, ", ".join(dependencies.nodes[need].step_id for need in node.needs))
+        for node in dependencies.nodes
         if node.step is None
     ]
 
 
-def _circles(found: Graph | None) -> list[tuple[str, str]]:
-    """Give the dependencies that close a circle: what depends, and on what."""
-    if found is None:
+def _cycles(dependencies: Graph | None) -> list[tuple[str, str]]:
+    """Return the dependencies that close a cycle: the dependent step and its dependency."""
+    if dependencies is None:
         return []
-    ids = [node.step_id for node in found.nodes]
-    return [(ids[edge.after], ids[edge.before]) for edge in sorted(found.closing)]
+    ids = [node.step_id for node in dependencies.nodes]
+    return [(ids[edge.after], ids[edge.before]) for edge in sorted(dependencies.closing)]
 
 
 # -- the template ----------------------------------------------------------------------
@@ -164,19 +169,19 @@ def _template() -> Template:
         loader=PackageLoader(__package__, ""),
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=_shown,
+        finalize=_finalize,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["line"] = visible
-    environment.filters["clock"] = clock
-    environment.filters["look"] = look_of
-    environment.filters["human"] = human
+    environment.filters["line"] = escape_invisible
+    environment.filters["time"] = format_time
+    environment.filters["style"] = style_of
+    environment.filters["duration"] = _duration
     return environment.get_template("page.html")
 
 
-def _shown(value: Any) -> Any:
-    """Let nothing onto the page that is invisible, whatever the template forgets."""
+def _finalize(value: Any) -> Any:
+    """Escape invisible characters, even if the template applies no filter."""
     if isinstance(value, str) and not isinstance(value, Markup):
-        return visible(value, lines=True)
+        return escape_invisible(value, lines=True)
     return value

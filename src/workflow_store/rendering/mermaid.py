@@ -1,4 +1,4 @@
-"""A run as a Mermaid flowchart, for a README, an issue or a chat that draws them."""
+"""A run as a Mermaid flowchart, for a README, an issue or a chat."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator
 
 from ..store import RunSnapshot
-from .escaping import visible
+from .escaping import escape_invisible
 from .graph import Graph, Node, graph
-from .status_styles import LOOKS, PLANNED, UNKNOWN, Look, look_of
+from .status_styles import PLANNED, STATUS_STYLES, UNKNOWN, StatusStyle, style_of
 
 __all__ = ["mermaid"]
 
@@ -22,44 +22,44 @@ _CLASSES = {
     "planned": "fill:#ffffff,stroke:#8b929b,color:#4b525b,stroke-dasharray:4 3",
     "unknown": "fill:#ffffff,stroke:#c4292f,color:#5c1215,stroke-dasharray:2 3",
 }
-_MAY_MEAN_SOMETHING = re.compile(r"[^\w -]")
+_SPECIAL = re.compile(r"[^\w -]")
 
 
 def mermaid(snapshot: RunSnapshot) -> str:
-    """Draw the steps of a run, and what depends on what where its definition tells.
+    """Return the flowchart of a run: its steps, and their dependencies if the definition has any.
 
-    A node has its status as a symbol and as a class. An id cannot end its label: all in it
-    but letters, digits, spaces, `_` and `-` is written as Mermaid's entity codes.
+    Each node shows its status by a symbol and a class. In its label, all characters except
+    letters, digits, spaces, `_` and `-` are written as entity codes, so an id cannot end it:
+    https://mermaid.js.org/syntax/flowchart.html#entity-codes-to-escape-characters
 
     Args:
         snapshot: the run and its steps.
 
     Returns:
-        The source of a flowchart, of several lines, the last one ended. A dependency that
-        closes a circle is dotted and says so. Mermaid itself draws, as it is set by default,
-        up to 500 dependencies and 50,000 characters.
+        The source of the flowchart. An edge that closes a cycle is dotted and labelled. With its
+        default settings, Mermaid draws up to 500 edges and 50,000 characters.
     """
-    found = graph(snapshot)
-    if found is None:
+    dependencies = graph(snapshot)
+    if dependencies is None:
         steps = [Node(step.step_id, step, False, (), 0) for step in snapshot.steps]
-        found = Graph(steps, frozenset())
-    return "\n".join(_lines(found)) + "\n"
+        dependencies = Graph(steps, frozenset())
+    return "\n".join(_lines(dependencies)) + "\n"
 
 
-def _lines(found: Graph) -> Iterator[str]:
+def _lines(dependencies: Graph) -> Iterator[str]:
     yield "flowchart LR"
-    used: set[Look] = set()
-    for position, node in enumerate(found.nodes):
-        look = look_of(node)
-        used.add(look)
-        yield f'  n{position}["{look.symbol} {_label(node.step_id)}"]:::{look.name}'
-    for edge in found.edges():
-        arrow = '-. "circle" .->' if edge in found.closing else "-->"
+    used: set[StatusStyle] = set()
+    for position, node in enumerate(dependencies.nodes):
+        style = style_of(node)
+        used.add(style)
+        yield f'  n{position}["{style.symbol} {_label(node.step_id)}"]:::{style.css_class}'
+    for edge in dependencies.edges():
+        arrow = '-. "cycle" .->' if edge in dependencies.closing else "-->"
         yield f"  n{edge.before} {arrow} n{edge.after}"
-    for look in (*LOOKS.values(), PLANNED, UNKNOWN):
-        if look in used:
-            yield f"  classDef {look.name} {_CLASSES[look.name]}"
+    for style in (*STATUS_STYLES.values(), PLANNED, UNKNOWN):
+        if style in used:
+            yield f"  classDef {style.css_class} {_CLASSES[style.css_class]}"
 
 
 def _label(text: str) -> str:
-    return _MAY_MEAN_SOMETHING.sub(lambda found: f"#{ord(found[0])};", visible(text))
+    return _SPECIAL.sub(lambda match: f"#{ord(match[0])};", escape_invisible(text))

@@ -1,4 +1,4 @@
-"""How a step is told apart: a symbol and a word for each status, and a colour beside them."""
+"""How each status is shown: a symbol, a label and a colour."""
 
 from __future__ import annotations
 
@@ -7,46 +7,46 @@ from typing import NamedTuple
 from ..state import TaskStatus
 from .graph import Node
 
-__all__ = ["LOOKS", "PLANNED", "UNKNOWN", "Look", "look_of"]
+__all__ = ["PLANNED", "STATUS_STYLES", "UNKNOWN", "StatusStyle", "style_of"]
 
 
-class Look(NamedTuple):
-    """How a status looks.
+class StatusStyle(NamedTuple):
+    """How a status is shown.
 
     Attributes:
-        name: its name in style sheets and Mermaid classes.
-        word: its name to a person.
+        css_class: its class in style sheets and in Mermaid.
+        label: its name for people.
         symbol: one cell wide.
-        plain: the symbol in ASCII.
-        style: its style on a terminal, as Rich writes it.
+        ascii_symbol: the symbol on a terminal that has only ASCII.
+        rich_style: its style on a terminal.
     """
 
-    name: str
-    word: str
+    css_class: str
+    label: str
     symbol: str
-    plain: str
-    style: str
+    ascii_symbol: str
+    rich_style: str
 
 
-LOOKS = {
-    TaskStatus.COMPLETED: Look("completed", "completed", "✓", "+", "green"),
-    TaskStatus.RUNNING: Look("running", "running", "▸", ">", "bright_blue"),
-    TaskStatus.INPUT_REQUIRED: Look("input_required", "input required", "?", "?", "yellow"),
-    TaskStatus.FAILED: Look("failed", "failed", "✗", "x", "bold red"),
-    TaskStatus.CANCELED: Look("canceled", "canceled", "⊘", "/", "magenta"),
-    TaskStatus.PENDING: Look("pending", "pending", "○", "o", "dim"),
+STATUS_STYLES = {
+    TaskStatus.COMPLETED: StatusStyle("completed", "completed", "✓", "+", "green"),
+    TaskStatus.RUNNING: StatusStyle("running", "running", "▸", ">", "bright_blue"),
+    TaskStatus.INPUT_REQUIRED: StatusStyle("input_required", "input required", "?", "?", "yellow"),
+    TaskStatus.FAILED: StatusStyle("failed", "failed", "✗", "x", "bold red"),
+    TaskStatus.CANCELED: StatusStyle("canceled", "canceled", "⊘", "/", "magenta"),
+    TaskStatus.PENDING: StatusStyle("pending", "pending", "○", "o", "dim"),
 }
 """In the order in which counts are shown."""
 
-PLANNED = Look("planned", "not written yet", "·", ".", "dim")
-"""A step of the definition that the run has no record of."""
+PLANNED = StatusStyle("planned", "not written yet", "·", ".", "dim")
+"""A step of the definition that the run has not written."""
 
-UNKNOWN = Look("unknown", "unknown, in neither definition nor run", "!", "!", "bold red")
-"""What a step depends on and nothing else tells of."""
+UNKNOWN = StatusStyle("unknown", "unknown, in neither definition nor run", "!", "!", "bold red")
+"""A dependency that is neither in the definition nor in the run."""
 
 
-def look_of(node: Node) -> Look:
-    """Give the look of a node of a graph."""
+def style_of(node: Node) -> StatusStyle:
+    """Return the style of a node of a graph."""
     if node.step is not None:
-        return LOOKS[node.step.status]
+        return STATUS_STYLES[node.step.status]
     return PLANNED if node.defined else UNKNOWN

@@ -1,4 +1,4 @@
-"""What a timeline of a run shows, whatever draws it."""
+"""The timeline of a run: a bar for each step, and the ticks of the axis."""
 
 from __future__ import annotations
 
@@ -6,23 +6,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from ..formatting import duration
 from ..state import TaskStatus, WorkflowStepState
 from ..store import RunSnapshot
 from .graph import Graph
 
-__all__ = ["Bar", "Tick", "Timeline", "clock", "coarse", "human", "timeline"]
-
-_SECOND = timedelta(seconds=1)
-_MINUTE = timedelta(minutes=1)
-_HOUR = timedelta(hours=1)
-_DAY = timedelta(days=1)
+__all__ = ["Bar", "Tick", "Timeline", "format_time", "timeline"]
 
 _TICK_STEPS = [
-    *(timedelta(milliseconds=each) for each in (1, 2, 5, 10, 20, 50, 100, 200, 500)),
-    *(_SECOND * each for each in (1, 2, 5, 10, 15, 30)),
-    *(_MINUTE * each for each in (1, 2, 5, 10, 15, 30)),
-    *(_HOUR * each for each in (1, 2, 3, 6, 12)),
-    *(_DAY * each * 10**power for power in range(7) for each in (1, 2, 5)),
+    *(timedelta(milliseconds=count) for count in (1, 2, 5, 10, 20, 50, 100, 200, 500)),
+    *(timedelta(seconds=count) for count in (1, 2, 5, 10, 15, 30)),
+    *(timedelta(minutes=count) for count in (1, 2, 5, 10, 15, 30)),
+    *(timedelta(hours=count) for count in (1, 2, 3, 6, 12)),
+    *(timedelta(days=count * 10**power) for power in range(7) for count in (1, 2, 5)),
 ]
 
 
@@ -32,46 +28,47 @@ class Bar:
 
     Attributes:
         step: the step.
-        begin: where its bar begins; None where the step has no times.
-        end: where it ends, not before `begin`; the same where the bar is a mere mark.
-        goes_on: whether the step has not ended, so that its bar ends at the present.
-        took: how long the step took, or has taken up to now; None where that is unknown.
-        unmet: the ids of what a pending step depends on that has not completed.
-        oddity: what is wrong with its times, `""` where nothing is.
+        begin: the start of its bar; None if the step has no times.
+        end: the end of its bar, never before `begin`; equal to it if only one time is known.
+        is_open: whether the step has not ended, so that its bar ends now.
+        took: the duration of the step, up to now if it has not ended; None if unknown.
+        unmet: the ids of the dependencies of a pending step that have not completed.
+        problem: what is wrong with its times, or `""`.
     """
 
     step: WorkflowStepState
     begin: datetime | None
     end: datetime | None
-    goes_on: bool
+    is_open: bool
     took: timedelta | None
     unmet: tuple[str, ...]
-    oddity: str
+    problem: str
 
     @property
     def note(self) -> str:
-        """What the step waits for, and what is odd about it; `""` where there is nothing."""
+        """What the step waits for, and what is wrong with its times; `""` if nothing."""
         notes = []
-        asks = self.step.status is TaskStatus.INPUT_REQUIRED
-        if not self.step.status.is_terminal and (asks or self.step.wait_task_id is not None):
+        needs_input = self.step.status is TaskStatus.INPUT_REQUIRED
+        waits = needs_input or self.step.wait_task_id is not None
+        if waits and not self.step.status.is_terminal:
             notes.append(f"waits for {self.step.wait_task_id or 'input'}")
         elif self.unmet:
             notes.append(f"after {', '.join(self.unmet)}")
-        if self.oddity:
-            notes.append(self.oddity)
+        if self.problem:
+            notes.append(self.problem)
         return "; ".join(notes)
 
     @property
     def error_line(self) -> str:
-        """The first line of the step's error that is not blank; `""` where it has none."""
+        """The first line of the step's error that is not blank; `""` if there is no error."""
         if self.step.error is None:
             return ""
-        return self.step.error.strip().partition("\n")[0] or "an error without a text"
+        return self.step.error.strip().partition("\n")[0] or "an error without text"
 
 
 @dataclass(frozen=True)
 class Tick:
-    """A mark on the axis: where it is, from 0 to 1, and the time since the beginning."""
+    """A tick of the axis: its position, from 0 to 1, and the time since the beginning."""
 
     at: float
     label: str
@@ -79,13 +76,13 @@ class Tick:
 
 @dataclass(frozen=True)
 class Timeline:
-    """The bars of a run, in the order of its steps, and the span that holds them all.
+    """The bars of a run and the span of the axis.
 
     Attributes:
-        bars: a bar for each step.
+        bars: a bar for each step, in the order of the steps.
         begin: the creation of the run or the first time of a step, whichever is earlier; None
-            where no step has a time.
-        end: the last time of a step; the present, where a step goes on. Not before `begin`.
+            if no step has a time.
+        end: the last time of a step, or now if a step has not ended; never before `begin`.
     """
 
     bars: list[Bar]
@@ -94,48 +91,41 @@ class Timeline:
 
     @property
     def span(self) -> timedelta:
-        """How long the run has been under way."""
+        """The length of the axis."""
         return self.end - self.begin if self.begin and self.end else timedelta()
 
-    def at(self, moment: datetime) -> float:
-        """Tell where a moment is on the axis, from 0 to 1."""
+    def at(self, time: datetime) -> float:
+        """Return the position of a time on the axis, from 0 to 1."""
         if self.begin is None or not self.span:
             return 0.0
-        return min(max((moment - self.begin) / self.span, 0.0), 1.0)
+        return min(max((time - self.begin) / self.span, 0.0), 1.0)
 
-    def ticks(self, at_most: int) -> list[Tick]:
-        """Give round times since the beginning, the first of them 0.
-
-        Args:
-            at_most: how many there may be beside the first.
-        """
-        return list(self._ticks(at_most))
-
-    def _ticks(self, at_most: int) -> Iterator[Tick]:
+    def ticks(self, limit: int) -> Iterator[Tick]:
+        """Yield ticks at round times since the beginning: one at 0, and up to `limit` more."""
         yield Tick(0.0, "0")
         if not self.span:
             return
-        step = next(step for step in _TICK_STEPS if self.span // step <= at_most)
+        step = next(step for step in _TICK_STEPS if self.span // step <= limit)
         for index in range(1, self.span // step + 1):
-            yield Tick(step * index / self.span, human(step * index, brief=True))
+            label = duration((step * index).total_seconds(), brief=True)
+            yield Tick(step * index / self.span, label)
 
 
-def timeline(snapshot: RunSnapshot, now: datetime, found: Graph | None) -> Timeline:
-    """Lay out the steps of a run in time.
+def timeline(snapshot: RunSnapshot, now: datetime, dependencies: Graph | None) -> Timeline:
+    """Return the timeline of a run.
 
-    A bar goes from `started_at` to `completed_at`, or to now while the step has not ended.
-    What has one time only is a mark there.
+    A bar goes from `started_at` to `completed_at`, or to now if the step has not ended.
 
     Args:
         snapshot: the run and its steps.
-        now: the present, aware.
-        found: its dependencies, where there are any.
+        now: the current time, aware.
+        dependencies: the dependencies of the steps, if the definition has any.
     """
     unmet: dict[str, tuple[str, ...]] = {}
-    if found is not None:
+    if dependencies is not None:
         unmet = {
-            node.step_id: tuple(need.step_id for need in found.unmet(node))
-            for node in found.nodes
+            node.step_id: tuple(need.step_id for need in dependencies.unmet(node))
+            for node in dependencies.nodes
             if node.step is not None and node.step.status is TaskStatus.PENDING
         }
     bars = [_bar(step, now, unmet.get(step.step_id, ())) for step in snapshot.steps]
@@ -151,75 +141,41 @@ def _bar(step: WorkflowStepState, now: datetime, unmet: tuple[str, ...]) -> Bar:
     started, completed, ended = step.started_at, step.completed_at, step.status.is_terminal
     begin, end = started or completed, completed
     took: timedelta | None = None
-    oddity = ""
+    problem = ""
     if begin is None:
         pass
     elif completed is None:
         end = begin if ended else max(begin, now)
         if ended:
-            oddity = f"{step.status} at a time that was not noted"
+            problem = f"{step.status} at an unknown time"
         elif now < begin:
-            oddity = f"starts {human(begin - now)} from now, by this clock"
+            problem = f"starts {_duration(begin - now)} from now, by this computer's clock"
         else:
             took = now - begin
     elif started is None:
-        oddity = "has an end, but no start"
+        problem = "has an end but no start"
     elif completed < started:
         end = begin
-        oddity = f"ended {human(started - completed)} before it started"
+        problem = f"ended {_duration(started - completed)} before it started"
     else:
         took = completed - started
         if not ended:
-            oddity = f"has an end, but is {step.status}"
+            problem = f"has an end but is {step.status}"
     return Bar(
         step=step,
         begin=begin,
         end=end,
-        goes_on=begin is not None and completed is None and not ended,
+        is_open=begin is not None and completed is None and not ended,
         took=took,
         unmet=unmet,
-        oddity=oddity,
+        problem=problem,
     )
 
 
-def human(duration: timedelta, *, brief: bool = False) -> str:
-    """Write a duration as a person does: `1.2 s`, `3 min 05 s`, `2 d 4 h`.
-
-    Args:
-        duration: what to write; a negative one is written with a minus.
-        brief: leave out what is zero, as for a round number: `2 s`, `3 min`, `2 d`.
-    """
-    if duration < timedelta():
-        return f"-{human(-duration, brief=brief)}"
-    if not duration:
-        return "0 s"
-    seconds = duration / _SECOND
-    if seconds < 0.9995:
-        milliseconds = seconds * 1000
-        return f"{milliseconds:.{0 if brief or milliseconds >= 9.995 else 2}f} ms"
-    if seconds < 59.95:
-        return f"{seconds:.{0 if brief else 1}f} s"
-    many, rest = divmod(round(seconds), 60)
-    large, small, width = "min", "s", 2
-    if many >= 60:
-        many, rest = divmod(round(duration / _MINUTE), 60)
-        large, small = "h", "min"
-    if large == "h" and many >= 24:
-        many, rest = divmod(round(duration / _HOUR), 24)
-        large, small, width = "d", "h", 1
-    return f"{many} {large}" if brief and not rest else f"{many} {large} {rest:0{width}} {small}"
+def _duration(delta: timedelta) -> str:
+    return duration(delta.total_seconds())
 
 
-def coarse(duration: timedelta) -> str:
-    """Write a duration in its largest unit, cut: `41 s`, `3 min`, `2 d`."""
-    if duration < timedelta():
-        return f"-{coarse(-duration)}"
-    for unit, name in ((_DAY, "d"), (_HOUR, "h"), (_MINUTE, "min")):
-        if duration >= unit:
-            return f"{duration // unit} {name}"
-    return f"{duration // _SECOND} s"
-
-
-def clock(moment: datetime, timespec: str = "seconds") -> str:
-    """Write a moment in UTC, as exactly as the name of `datetime.isoformat` says."""
-    return f"{moment.astimezone(UTC).replace(tzinfo=None).isoformat(' ', timespec)} UTC"
+def format_time(time: datetime, timespec: str = "seconds") -> str:
+    """Return a time in UTC, to the `timespec` of `datetime.isoformat`."""
+    return f"{time.astimezone(UTC).replace(tzinfo=None).isoformat(' ', timespec)} UTC"
