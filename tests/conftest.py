@@ -191,9 +191,10 @@ def next_checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def next_version(monkeypatch: pytest.MonkeyPatch, next_checkout: Path) -> None:
+def next_version(next_checkout: Path) -> Iterator[None]:
     """This version with the revisions of the next one."""
-    use_next_version(monkeypatch, next_checkout)
+    with use_next_version(next_checkout):
+        yield
 
 
 @pytest.fixture(params=BACKENDS)

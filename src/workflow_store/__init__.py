@@ -59,33 +59,18 @@ __all__ = [
 
 __version__ = "0.1.0"
 
-# The modules of the public names, all but those of `errors`. They are imported on first use, so
+# The modules of the public names, the quickest to import first. They are imported on first use, so
 # that `workflow-store --help` need not import SQLAlchemy: https://peps.python.org/pep-0562/
-_MODULES = {
-    "EngineOptions": ".sql.dialects",
-    "InMemoryWorkflowStore": ".memory",
-    "JsonValue": ".state",
-    "ResumableWorkflowStore": ".store",
-    "RunClaim": ".store",
-    "RunPage": ".store",
-    "RunSnapshot": ".store",
-    "RunSummary": ".state",
-    "SqlWorkflowStore": ".sql.store",
-    "TaskStatus": ".state",
-    "WaitingStep": ".store",
-    "WorkflowExecutionState": ".state",
-    "WorkflowStepState": ".state",
-    "WorkflowStore": ".store",
-    "open_store": ".factory",
-}
+_MODULES = (".errors", ".state", ".store", ".memory", ".factory", ".sql.dialects", ".sql.store")
 
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(_MODULES.get(name, ".errors"), __name__), name)
-    globals()[name] = value
-    return value
+    if name in __all__:
+        for module in _MODULES:
+            namespace = vars(import_module(module, __name__))
+            if name in namespace:
+                return globals().setdefault(name, namespace[name])
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -237,7 +237,7 @@ CONTRASTS = """() => {
             const box = getComputedStyle(each.parentElement.querySelector('rect'));
             found.push(['text of ' + each.textContent, contrast(style.fill, box.fill), 4.5]);
             found.push(['border of ' + each.textContent, contrast(box.stroke, ground(each)), 3]);
-        } else if (each.matches('.bar:not(.goes-on), .share span')) {
+        } else if (each.matches('.bar:not(.open), .share span')) {
             found.push([said, contrast(style.backgroundColor, ground(each.parentElement)), 3]);
         } else if ([...each.childNodes].some(node => node.nodeType === 3 && node.data.trim())
                    && !each.closest('svg')) {

@@ -142,10 +142,8 @@ async def test_a_revision_that_cannot_be_applied_to_partitions_changes_nothing(
     await migrate.upgrade(empty_postgres_url)
     await partition(empty_postgres_url)
     before = await found_by_doctor(empty_postgres_url)
-    with pytest.MonkeyPatch.context() as patch:
-        use_next_version(patch, next_checkout)
-        with pytest.raises(WorkflowStoreError):
-            await migrate.upgrade(empty_postgres_url)
+    with use_next_version(next_checkout), pytest.raises(WorkflowStoreError):
+        await migrate.upgrade(empty_postgres_url)
     await migrate.check(empty_postgres_url)
     after = await found_by_doctor(empty_postgres_url)
     assert (after["tables"], after["indexes"]) == (before["tables"], before["indexes"])

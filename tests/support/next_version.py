@@ -1,24 +1,24 @@
 """A next version of the package, with the second revision that only the tests have.
 
-It is the checkout with one revision more, in a folder of its own. Subprocesses import it and
-run its Alembic; in the process of the tests, this version is set to its revisions.
+It is this checkout with one more revision, in a folder of its own. Subprocesses import it and
+run its Alembic; in the process of the tests, this version gets its revisions.
 """
 
 from __future__ import annotations
 
-import importlib
 import os
-import pkgutil
 import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-import workflow_store
 from support import ROOT
 from workflow_store.sql.models import REVISION as FIRST
 
-__all__ = ["FIRST", "NEXT", "make_next_version", "use_next_version"]
+__all__ = ["FIRST", "NEXT", "make_next_version", "set_revisions", "use_next_version"]
 
 NEXT = "ws_0002"
 """The revision that the next version needs."""
@@ -38,19 +38,26 @@ def make_next_version(folder: Path) -> Path:
     return folder
 
 
-def use_next_version(patch: pytest.MonkeyPatch, folder: Path) -> None:
-    """Have this process, and the subprocesses that it starts, use the next version's revisions."""
-    # All of them first: one that is imported later would keep the next version's revision.
-    modules = [
-        importlib.import_module(module.name)
-        for module in pkgutil.walk_packages(workflow_store.__path__, "workflow_store.")
-        if not module.name.endswith(".__main__")
-    ]
-    for module in modules:
-        if hasattr(module, "REVISION"):
-            patch.setattr(module, "REVISION", NEXT)
-        if hasattr(module, "script_location"):
-            patch.setattr(module, "script_location", lambda: folder / "migrations")
+@contextmanager
+def use_next_version(folder: Path) -> Iterator[None]:
+    """Use the revisions of the next version, in this process and in those that it starts."""
     path = [str(folder / "src"), *filter(None, [os.environ.get("PYTHONPATH")])]
-    patch.setenv("PYTHONPATH", os.pathsep.join(path))
-    patch.setenv("ALEMBIC_CONFIG", str(folder / "alembic.ini"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(path))
+        patch.setenv("ALEMBIC_CONFIG", str(folder / "alembic.ini"))
+        set_revisions(NEXT, folder)
+        try:
+            yield
+        finally:
+            set_revisions(FIRST, ROOT)
+
+
+def set_revisions(revision: str, folder: Path) -> None:
+    """Have this process need a revision, and find the revisions in a checkout."""
+    # In every module, since each has imported these names, perhaps a moment ago.
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] == "workflow_store":
+            if "REVISION" in vars(module):
+                vars(module)["REVISION"] = revision
+            if "script_location" in vars(module):
+                vars(module)["script_location"] = lambda: folder / "migrations"

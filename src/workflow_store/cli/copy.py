@@ -14,8 +14,6 @@ from .options import Json
 from .progress import Advance, progress
 
 if TYPE_CHECKING:
-    from collections import Counter
-
     from ..copying import Comparison, Copied, Digest, Outcome
     from ..store import ResumableWorkflowStore
 
@@ -25,6 +23,13 @@ __all__ = ["copy"]
 
 _MAX_NAMES = 10
 """How many of the runs that were left alone are named."""
+
+_ADVICE = {
+    "newer": "newer in DST than in SRC and were left alone; if SRC is right, delete them in DST "
+    "(workflow-store runs delete) and copy again",
+    "extra": "only in DST and were left alone; if they were deleted in SRC, delete them in DST "
+    "too (workflow-store runs delete)",
+}
 
 
 def copy(
@@ -78,11 +83,19 @@ def copy(
     if as_json:
         print_data(_to_json(comparison))
     else:
+        outcomes = comparison.outcomes
         would_be = "" if write else "would be "
         print_message(f"SRC  {_describe(comparison.source)}  {display_url(source)}")
         print_message(f"DST  {_describe(comparison.destination)}  {display_url(destination)}")
-        print_message(f"{_summary(comparison.outcomes, would_be)} in {took_s:.1f} s.")
-    _report_conflicts(comparison, conflicts)
+        print_message(
+            f"{outcomes[Outcome.NEW]:,} runs {would_be}copied, {outcomes[Outcome.CHANGED]:,} "
+            f"{would_be}updated, {outcomes[Outcome.SAME]:,} equal on both sides in {took_s:.1f} s."
+        )
+    for outcome, names in conflicts.items():
+        count = comparison.outcomes[outcome]
+        if count:
+            listed = ", ".join(map(repr, names)) + (", …" if count > len(names) else "")
+            print_message(f"{count:,} runs are {_ADVICE[outcome.value]}: {listed}")
     if dry_run:
         return
     if not comparison.complete:
@@ -131,45 +144,17 @@ def _describe(digest: Digest) -> str:
     return f"{digest.runs:,} runs, {digest.steps:,} steps, SHA-256 {digest.sha256[:16]}"
 
 
-def _summary(outcomes: Counter[Outcome], would_be: str) -> str:
-    from ..copying import Outcome
-
-    return (
-        f"{outcomes[Outcome.NEW]:,} runs {would_be}copied, {outcomes[Outcome.CHANGED]:,} "
-        f"{would_be}updated, {outcomes[Outcome.SAME]:,} equal on both sides"
-    )
-
-
-def _report_conflicts(comparison: Comparison, conflicts: Conflicts) -> None:
-    from ..copying import Outcome
-
-    advice = {
-        Outcome.NEWER: "newer in DST than in SRC and were left alone; if SRC is right, delete them "
-        "in DST (workflow-store runs delete) and copy again",
-        Outcome.EXTRA: "only in DST and were left alone; if they were deleted in SRC, delete them "
-        "in DST too (workflow-store runs delete)",
-    }
-    for outcome, text in advice.items():
-        count = comparison.outcomes[outcome]
-        if count:
-            names = [repr(name) for name in conflicts[outcome]]
-            if count > len(names):
-                names.append("…")
-            print_message(f"{count:,} runs are {text}: {', '.join(names)}")
-
-
 def _to_json(comparison: Comparison) -> str:
     from ..copying import Outcome
+
+    def members(digest: Digest) -> dict[str, int | str]:
+        return {"runs": digest.runs, "steps": digest.steps, "sha256": digest.sha256}
 
     return json.dumps(
         {
             "agree": comparison.agree,
-            "source": _digest_members(comparison.source),
-            "destination": _digest_members(comparison.destination),
+            "source": members(comparison.source),
+            "destination": members(comparison.destination),
             "runs": {outcome.value: comparison.outcomes[outcome] for outcome in Outcome},
         }
     )
-
-
-def _digest_members(digest: Digest) -> dict[str, int | str]:
-    return {"runs": digest.runs, "steps": digest.steps, "sha256": digest.sha256}

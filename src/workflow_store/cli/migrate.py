@@ -8,15 +8,7 @@ from typing import Annotated
 import typer
 
 from ..errors import SchemaMismatchError
-from .common import (
-    Exit,
-    display_url,
-    fail,
-    print_data,
-    print_message,
-    run,
-    validate_url,
-)
+from .common import Exit, display_url, fail, print_data, print_message, run, validate_url
 from .options import Json, Schema, Url, Yes, confirm
 
 __all__ = ["check", "current", "downgrade", "migrate"]

@@ -9,15 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .common import (
-    display_url,
-    fail,
-    fail_run_not_found,
-    opened,
-    print_data,
-    print_message,
-    run,
-)
+from .common import display_url, fail, fail_run_not_found, opened, print_data, print_message, run
 from .errors import Commands
 from .options import Json, Schema, Url, Yes, confirm, parse_status, parse_time
 from .progress import draw, progress

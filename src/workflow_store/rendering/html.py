@@ -34,7 +34,8 @@ def page(snapshot: RunSnapshot, now: datetime) -> str:
     """Return a run as an HTML page: its timeline, its dependencies and all its values.
 
     Values are complete, and folded. The page follows the reader's light or dark colour scheme.
-    The dependencies are drawn as a graph; those of more than 60 steps are listed by layer.
+    The dependencies are drawn as a graph; above 60 steps or 400 edges,
+    they are listed by layer.
 
     Args:
         snapshot: the run and its steps.

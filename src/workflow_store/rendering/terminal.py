@@ -74,20 +74,18 @@ class _RunView:
         self._timeline = timeline(snapshot, now, self._graph)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        console_text = ConsoleText(options)
-        yield _head(console_text, self._snapshot.run, self._timeline, self._now)
+        fmt = ConsoleText(options)
+        yield _head(fmt, self._snapshot.run, self._timeline, self._now)
         if self._timeline.bars:
             yield ""
-            yield from _timeline_lines(console_text, self._timeline)
+            yield from _timeline_lines(fmt, self._timeline)
         if self._graph is not None:
             yield ""
             yield Text("Dependencies", style="bold")
-            yield _dependencies(console_text, self._graph)
+            yield _dependencies(fmt, self._graph)
 
 
-def _head(
-    console_text: ConsoleText, run: WorkflowExecutionState, times: Timeline, now: datetime
-) -> Group:
+def _head(fmt: ConsoleText, run: WorkflowExecutionState, times: Timeline, now: datetime) -> Group:
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="dim", no_wrap=True)
     facts.add_column(overflow="fold")
@@ -99,38 +97,34 @@ def _head(
         ("entry point", run.entry_point),
     ):
         if value is not None:
-            facts.add_row(name, console_text.text(value))
+            facts.add_row(name, fmt.text(value))
     for name, time in (("created", run.created_at), ("updated", run.updated_at)):
         facts.add_row(
             name, Text.assemble(format_time(time), (f"  {_relative_time(time, now)}", "dim"))
         )
     return Group(
-        Text.assemble(
-            ("Run  ", "dim"), console_text.text(run.run_task_id, "bold"), overflow="fold"
-        ),
+        Text.assemble(("Run  ", "dim"), fmt.text(run.run_task_id, "bold"), overflow="fold"),
         "",
         facts,
         "",
-        WrappedRow(
-            console_text.counts(Counter(bar.step.status for bar in times.bars), labels=True), "   "
-        ),
+        WrappedRow(fmt.counts(Counter(bar.step.status for bar in times.bars), labels=True), "   "),
     )
 
 
 # -- the timeline ----------------------------------------------------------------------
 
 
-def _timeline_lines(console_text: ConsoleText, times: Timeline) -> Iterator[RenderableType]:
+def _timeline_lines(fmt: ConsoleText, times: Timeline) -> Iterator[RenderableType]:
     """Yield a line for the axis and one for each step: symbol, id, bar, duration, note."""
     notes = ["; ".join(filter(None, (bar.note, bar.error_line))) for bar in times.bars]
     took = ["" if bar.took is None else duration(bar.took.total_seconds()) for bar in times.bars]
-    longest_id = max(cell_len(console_text.text(bar.step.step_id).plain) for bar in times.bars)
-    longest_note = max(cell_len(console_text.text(note).plain) for note in notes)
-    beside = console_text.width >= _NARROW and longest_note > 0
+    longest_id = max(cell_len(fmt.text(bar.step.step_id).plain) for bar in times.bars)
+    longest_note = max(cell_len(fmt.text(note).plain) for note in notes)
+    beside = fmt.width >= _NARROW and longest_note > 0
 
-    id_width = min(longest_id, console_text.width * 3 // 10)
+    id_width = min(longest_id, fmt.width * 3 // 10)
     took_width = max(map(len, took))
-    left = console_text.width - id_width - took_width - 6
+    left = fmt.width - id_width - took_width - 6
     note_width = min(longest_note, left * 11 // 20) if beside else 0
     bar_width = max(left - (note_width + 2 if beside else 0), 1)
 
@@ -139,23 +133,19 @@ def _timeline_lines(console_text: ConsoleText, times: Timeline) -> Iterator[Rend
         yield Text(" " * (id_width + 4)).append_text(axis)
     for bar, took_text, note in zip(times.bars, took, notes, strict=True):
         style = STATUS_STYLES[bar.step.status]
-        step_id = console_text.text(bar.step.step_id, _id_style(style), width=id_width)
+        step_id = fmt.text(bar.step.step_id, _id_style(style), width=id_width)
         line = Text.assemble(
-            console_text.symbol(style), " ", step_id, " " * (id_width - step_id.cell_len + 2),
-            _bar(console_text, times, bar, bar_width), f"  {took_text:>{took_width}}",
+            fmt.symbol(style), " ", step_id, " " * (id_width - step_id.cell_len + 2),
+            _bar(fmt, times, bar, bar_width), f"  {took_text:>{took_width}}",
             no_wrap=True, overflow="crop",
         )  # fmt: skip
         if beside and note:
             line.append("  ")
-            line.append_text(
-                console_text.text(note, "red" if bar.step.error else "", width=note_width)
-            )
+            line.append_text(fmt.text(note, "red" if bar.step.error else "", width=note_width))
         line.rstrip()
         yield line
         if note and not beside:
-            yield Text("    ").append_text(
-                console_text.text(note, "dim", width=max(console_text.width - 4, 1))
-            )
+            yield Text("    ").append_text(fmt.text(note, "dim", width=max(fmt.width - 4, 1)))
 
 
 def _axis(times: Timeline, width: int, *, beyond: int) -> Text:
@@ -168,12 +158,12 @@ def _axis(times: Timeline, width: int, *, beyond: int) -> Text:
     return Text(line, style="dim", no_wrap=True, overflow="crop")
 
 
-def _bar(console_text: ConsoleText, times: Timeline, bar: Bar, width: int) -> Text:
+def _bar(fmt: ConsoleText, times: Timeline, bar: Bar, width: int) -> Text:
     if bar.begin is None or bar.end is None:
         return Text(" " * width)
     first = min(round(times.at(bar.begin) * width), width - 1)
     size = max(round(times.at(bar.end) * width) - first, 1)
-    mark = console_text.pick("╍", "~") if bar.is_open else console_text.pick("━", "=")
+    mark = fmt.pick("╍", "~") if bar.is_open else fmt.pick("━", "=")
     return Text.assemble(
         " " * first,
         (mark * size, STATUS_STYLES[bar.step.status].rich_style),
@@ -184,7 +174,7 @@ def _bar(console_text: ConsoleText, times: Timeline, bar: Bar, width: int) -> Te
 # -- the dependencies ------------------------------------------------------------------
 
 
-def _dependencies(console_text: ConsoleText, dependencies: Graph) -> Group:
+def _dependencies(fmt: ConsoleText, dependencies: Graph) -> Group:
     """List the steps by layer; steps with the same dependencies share a line."""
     table = Table.grid(padding=(0, 2))
     table.add_column(justify="right", style="dim", no_wrap=True)
@@ -194,33 +184,33 @@ def _dependencies(console_text: ConsoleText, dependencies: Graph) -> Group:
     for layer, nodes, needs in dependencies.siblings():
         table.add_row(
             "" if layer == previous_layer else str(layer),
-            WrappedRow(_node(console_text, node) for node in nodes),
-            WrappedRow(_needs(console_text, needs), " "),
+            WrappedRow(_node(fmt, node) for node in nodes),
+            WrappedRow(_needs(fmt, needs), " "),
         )
         previous_layer = layer
     styles = {style_of(node) for node in dependencies.nodes}
     legend = [
-        Text.assemble("   ", console_text.symbol(style), (f" {style.label}", "dim"))
+        Text.assemble("   ", fmt.symbol(style), (f" {style.label}", "dim"))
         for style in (PLANNED, UNKNOWN)
         if style in styles
     ]
     return Group(table, *legend)
 
 
-def _node(console_text: ConsoleText, node: Node) -> Text:
+def _node(fmt: ConsoleText, node: Node) -> Text:
     style = style_of(node)
-    step_id = console_text.text(node.step_id, _id_style(style))
-    text = Text.assemble(console_text.symbol(style), " ", step_id)
+    step_id = fmt.text(node.step_id, _id_style(style))
+    text = Text.assemble(fmt.symbol(style), " ", step_id)
     if node.step is not None and not node.defined:
         text.append(" (not in the definition)", style="dim")
     return text
 
 
-def _needs(console_text: ConsoleText, needs: list[tuple[Node, bool]]) -> Iterator[Text]:
+def _needs(fmt: ConsoleText, needs: list[tuple[Node, bool]]) -> Iterator[Text]:
     for index, (node, closes) in enumerate(needs):
         yield Text.assemble(
             ("" if index else "after ", "dim"),
-            console_text.text(node.step_id),
+            fmt.text(node.step_id),
             (" (a cycle)" if closes else "", "bold red"),
             ("," if index < len(needs) - 1 else "", "dim"),
         )
@@ -235,21 +225,18 @@ class _RunsTable:
         self._now = now
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        console_text = ConsoleText(options)
+        fmt = ConsoleText(options)
         if not self._runs:
             yield Text("No runs.", style="dim")
             return
-        table = self._in_columns(console_text)
-        if (
-            console.measure(table, options=options.update(max_width=100_000)).maximum
-            <= console_text.width
-        ):
+        table = self._in_columns(fmt)
+        if console.measure(table, options=options.update(max_width=100_000)).maximum <= fmt.width:
             yield table
             return
         for run in self._runs:
-            yield from self._in_lines(console_text, run)
+            yield from self._in_lines(fmt, run)
 
-    def _in_columns(self, console_text: ConsoleText) -> Table:
+    def _in_columns(self, fmt: ConsoleText) -> Table:
         table = Table(box=None, pad_edge=False, header_style="dim")
         table.add_column("run", style="bold", no_wrap=True)
         table.add_column("age", justify="right", no_wrap=True)
@@ -257,26 +244,26 @@ class _RunsTable:
             table.add_column(name, no_wrap=True)
         for run in self._runs:
             table.add_row(
-                console_text.text(run.run_task_id),
+                fmt.text(run.run_task_id),
                 _age(run.created_at, self._now),
-                console_text.text(run.agent_id),
-                console_text.text(run.thread_id),
-                console_text.text(run.user_id),
-                console_text.text(run.workspace_id or ""),
-                Text(" ").join(console_text.counts(run.step_counts, labels=False)),
+                fmt.text(run.agent_id),
+                fmt.text(run.thread_id),
+                fmt.text(run.user_id),
+                fmt.text(run.workspace_id or ""),
+                Text(" ").join(fmt.counts(run.step_counts, labels=False)),
             )
         return table
 
-    def _in_lines(self, console_text: ConsoleText, run: RunSummary) -> Iterator[RenderableType]:
+    def _in_lines(self, fmt: ConsoleText, run: RunSummary) -> Iterator[RenderableType]:
         yield WrappedRow(
             [
-                console_text.text(run.run_task_id, "bold"),
+                fmt.text(run.run_task_id, "bold"),
                 Text(_relative_time(run.created_at, self._now), style="dim"),
-                Text(" ").join(console_text.counts(run.step_counts, labels=False)),
+                Text(" ").join(fmt.counts(run.step_counts, labels=False)),
             ]
         )
         facts = WrappedRow(
-            Text.assemble((f"{name} ", "dim"), console_text.text(value))
+            Text.assemble((f"{name} ", "dim"), fmt.text(value))
             for name, value in (
                 ("agent", run.agent_id),
                 ("thread", run.thread_id),
