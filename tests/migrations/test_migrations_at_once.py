@@ -234,6 +234,7 @@ async def test_a_migration_may_take_longer_than_a_statement_of_a_store(
 # -- many at once ----------------------------------------------------------------------
 
 PROCESSES = 5
+TOGETHER_S = PROCESSES * PATIENCE_S
 _start: dict[str, Barrier] = {}
 
 
@@ -247,7 +248,7 @@ def _open_when_all_are_ready(url: str) -> None:
         async with SqlWorkflowStore(url, migrate=True) as store:
             assert await store.list_steps("r") == []
 
-    _start["at once"].wait(PATIENCE_S)
+    _start["at once"].wait(TOGETHER_S)
     asyncio.run(work())
 
 
@@ -273,7 +274,7 @@ def test_five_processes_that_open_an_empty_database_at_once_all_succeed(
         for url in ten_empty_urls:
             opening = [processes.submit(_open_when_all_are_ready, url) for _ in range(PROCESSES)]
             for opened_one in opening:
-                opened_one.result(PATIENCE_S)
+                opened_one.result(TOGETHER_S)
             asyncio.run(migrate.check(url))
             assert asyncio.run(tables(url)) == OURS
 
