@@ -54,11 +54,12 @@ coverage: $(VENV)/.ready  ## the fast tests again, with branch coverage of src
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report
 
-check: $(VENV)/.ready  ## lint, format, types, imports
+check: $(VENV)/.ready  ## lint, format, types, imports, plain words
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python .ci/check_words.py
 
 docs: $(SITE)/.ready  ## the documentation as a site, in site/
 	$(SITE)/bin/python docs/site.py

@@ -38,7 +38,7 @@ def use_the_command(binaries: Path, folder: Path, version: str) -> None:
     for way in ([python, "-m", "workflow_store"], [command]):
         assert output(*way, "--version", cwd=folder).strip() == version
     printed = output(command, "runs", "list", "--url", RUNS, cwd=folder, code=3)
-    assert "is not there" in printed, printed
+    assert "does not exist" in printed, printed
     output(command, "migrate", "--url", RUNS, cwd=folder)
     assert '"runs":[]' in output(command, "runs", "list", "--url", RUNS, "--json", cwd=folder)
     output(command, "doctor", "--url", RUNS, cwd=folder)

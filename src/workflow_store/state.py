@@ -32,16 +32,9 @@ from pydantic_core import PydanticCustomError
 from . import json_codec
 
 __all__ = [
-    "MAX_IDENTIFIER_BYTES",
-    "TERMINAL",
-    "JsonValue",
-    "RunSummary",
-    "TaskStatus",
-    "WorkflowExecutionState",
-    "WorkflowStepState",
-    "trusted_step",
-    "valid_identifier",
-]
+    "MAX_IDENTIFIER_BYTES", "TERMINAL", "JsonValue", "RunSummary", "TaskStatus",
+    "WorkflowExecutionState", "WorkflowStepState", "trusted_step", "valid_identifier",
+]  # fmt: skip
 
 JsonValue: TypeAlias = Any
 """None, a bool, an int, a finite float, a string, or lists and string-keyed dicts of these.

@@ -18,17 +18,9 @@ from .state import (
 from .store import RunClaim
 
 __all__ = [
-    "MAX_BATCH",
-    "MAX_LEASE_S",
-    "MAX_LIMIT",
-    "validated_claim",
-    "validated_identifier",
-    "validated_lease",
-    "validated_number",
-    "validated_run",
-    "validated_step",
-    "validated_time",
-]
+    "MAX_BATCH", "MAX_LEASE_S", "MAX_LIMIT", "validated_claim", "validated_identifier",
+    "validated_lease", "validated_number", "validated_run", "validated_step", "validated_time",
+]  # fmt: skip
 
 MAX_LIMIT = 1_000
 MAX_BATCH = 10_000

@@ -191,7 +191,7 @@ async def test_an_expired_lease_is_reported_until_the_run_is_taken_over(url: str
         await asyncio.sleep(0.05)
         finding = await finding_of("abandoned_claims", url)
         assert finding.verdict is WARNING
-        assert finding.found.startswith("2 leases expired and nobody took over, the first ")
+        assert finding.found.startswith("2 leases expired without a takeover, the first ")
         assert "claim_abandoned_runs" in finding.advice
         assert len(await store.claim_abandoned_runs(owner="live")) == 2
         assert (await finding_of("abandoned_claims", url)).verdict is GOOD

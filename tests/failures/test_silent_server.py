@@ -68,7 +68,7 @@ async def no_call_hangs(between: Network, open_: Callable[[], SqlWorkflowStore])
         ]
         await asyncio.gather(*under_way)
         assert {checked_out(store) for store in stores.values()} == {0}
-        between.mend()
+        between.restore()
         for store in stores.values():  # the calls that timed out block no other
             await store.upsert_step("r", step())
             assert await store.list_steps("r") == [step()]
@@ -76,7 +76,7 @@ async def no_call_hangs(between: Network, open_: Callable[[], SqlWorkflowStore])
     finally:
         async with asyncio.timeout(PATIENCE_S):
             await asyncio.gather(*(store.close() for store in stores.values()))
-        between.mend()
+        between.restore()
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ async def test_opening_does_not_wait_for_ever(cut: tuple[Network, str], words: b
     between.cut_at(words)
     async with asyncio.timeout(29):  # less than the default of statement_timeout_s
         await fails(store.open(), StoreUnavailableError)
-    between.mend()
+    between.restore()
     async with store:
         await store.create_run(run())
 
@@ -145,7 +145,7 @@ async def test_a_transaction_that_failed_does_not_wait_for_ever_to_be_rolled_bac
     async with SqlWorkflowStore(url, statement_timeout_s=LIMIT_S) as store:
         between.cut_at(b"ROLLBACK")
         await fails(store.claim_run("none", owner="me"), StoreUnavailableError)
-        between.mend()
+        between.restore()
         with pytest.raises(RunNotFoundError):
             await store.claim_run("none", owner="me")
         assert checked_out(store) == 0
@@ -159,7 +159,7 @@ async def test_the_revision_is_not_waited_for_for_ever(
     for look in (migrate.check, migrate.current):
         between.cut_at(b"workflow_store_alembic_version")
         await fails(look(url), StoreUnavailableError)
-        between.mend()
+        between.restore()
         await look(url)
 
 

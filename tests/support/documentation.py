@@ -129,7 +129,7 @@ def commands(script: str) -> Iterator[list[str]]:
     """Yield the arguments of each call of `workflow-store` in a script."""
     for line in script.replace("\\\n", " ").splitlines():
         lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
-        lexer.whitespace_split = True  # but for the punctuation
+        lexer.whitespace_split = True  # except for punctuation
         words: list[str] = []
         for token in [*lexer, ";"]:
             if not set(token) <= set("();<>|&"):
@@ -195,7 +195,7 @@ class Reader:
         self._masked_url = make_url(self.postgres_url).render_as_string()
 
     def follow(self, block: Block) -> None:
-        """Do what a block says."""
+        """Run, write or compare a block."""
         text = block.text.replace(PLACEHOLDER, self.postgres_url)
         if block.why is not None or block.language not in {"python", "sh", "sql"}:
             read = READ.get(block.language)

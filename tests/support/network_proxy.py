@@ -30,7 +30,7 @@ class Network:
         """Cut the network when the client sends bytes that contain these."""
         self._cut_at = sent
 
-    def mend(self) -> None:
+    def restore(self) -> None:
         self._passing.set()
 
     async def connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -43,7 +43,7 @@ def alembic(*arguments: str, succeeds: bool = True, **environment: str) -> tuple
 
 
 def file_of(url: str) -> str | None:
-    """Give the file of a SQLite URL, None for another database."""
+    """Return the file of a SQLite URL, None for another database."""
     parsed = make_url(url)
     return parsed.database if parsed.get_backend_name() == "sqlite" else None
 
@@ -59,7 +59,7 @@ async def execute(url: str, script: str) -> None:
 
 
 def describe(connection: Connection) -> dict[str, list[str]]:
-    """Give all that is in a database, by table; a schema is there under its own name."""
+    """Return the rows of a database by table; the keys begin with a schema's name."""
     inspector = inspect(connection)
     found: dict[str, list[str]] = {}
     for schema in inspector.get_schema_names():
@@ -89,7 +89,7 @@ def describe(connection: Connection) -> dict[str, list[str]]:
 
 
 def with_conditions(index: ReflectedIndex) -> dict[str, Any]:
-    """Give an index with the text of which rows it has, in place of an object."""
+    """Return an index with its condition as text instead of an object."""
     options = index.get("dialect_options", {})
     return {**index, "dialect_options": {name: str(value) for name, value in options.items()}}
 
@@ -100,7 +100,7 @@ async def contents(url: str) -> dict[str, list[str]]:
 
 
 async def tables(url: str) -> set[str]:
-    """Give the names of all tables, the schema before each unless it is the default one."""
+    """Return the names of all tables, with their schema unless it is the default."""
     names = {name for name in await contents(url) if "." in name}
     return {name.removeprefix("main.").removeprefix("public.") for name in names}
 

@@ -49,13 +49,7 @@ class Executor(ABC):
 
     @abstractmethod
     async def read(self, read: Read, key: Row, *, subject: str = "run") -> list[Row]:
-        """Return the rows of a read, all of one snapshot.
-
-        Args:
-            read: the statements.
-            key: their parameters, of which an error names the first.
-            subject: what the first parameter identifies.
-        """
+        """Return the rows of a read, all of one snapshot. Errors name `subject` and its key."""
 
     @abstractmethod
     async def write(
@@ -74,15 +68,7 @@ class Database(Executor):
 
     Statements bypass SQLAlchemy's execution and use raw connections of the engine's pool: one
     thread hop on SQLite and one round trip on PostgreSQL, instead of five hops and three round
-    trips through `AsyncEngine.begin()`.
-
-    Args:
-        engine: the engine, disposed by its owner.
-        url: the URL of the engine.
-        options: the options of the store.
-        schema: the schema of the tables.
-        retry: repeats operations after transient errors.
-        telemetry: records calls and commits.
+    trips through `AsyncEngine.begin()`. The engine is disposed by its owner.
     """
 
     def __init__(

@@ -27,27 +27,11 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from .dialects import AutoIncrement, IdentifierText, JsonText, UtcDateTime
 
 __all__ = [
-    "CLAIMS",
-    "COMMIT_COLUMNS",
-    "CONTEXT_COLUMNS",
-    "ENDED_COLUMNS",
-    "FENCE_COLUMNS",
-    "RENEWAL_COLUMNS",
-    "REVISION",
-    "RUNS",
-    "RUN_COLUMNS",
-    "RUN_KEY",
-    "STEPS",
-    "STEP_COLUMNS",
-    "STEP_KEY",
-    "STEP_VALUES",
-    "VERSION_TABLE",
-    "WAITING_COLUMNS",
-    "Base",
-    "ClaimRow",
-    "RunRow",
+    "CLAIMS", "COMMIT_COLUMNS", "CONTEXT_COLUMNS", "ENDED_COLUMNS", "FENCE_COLUMNS",
+    "RENEWAL_COLUMNS", "REVISION", "RUNS", "RUN_COLUMNS", "RUN_KEY", "STEPS", "STEP_COLUMNS",
+    "STEP_KEY", "STEP_VALUES", "VERSION_TABLE", "WAITING_COLUMNS", "Base", "ClaimRow", "RunRow",
     "StepRow",
-]
+]  # fmt: skip
 
 REVISION = "ws_0001"
 """The database revision that these models need: the newest one in `migrations/`."""

@@ -1,6 +1,8 @@
 """Conversion between state objects and rows, by column name.
 
 The order of the values in a row is that of the column lists in `workflow_store.sql.models`.
+Building a row raises `InvalidStateError` if a value breaks the rules; reading one raises
+`WorkflowStoreError` if no store wrote it.
 """
 
 from __future__ import annotations
@@ -32,28 +34,18 @@ from .group_commit import Row
 from .models import COMMIT_COLUMNS, CONTEXT_COLUMNS, RUN_COLUMNS, STEP_COLUMNS, STEP_VALUES
 
 __all__ = [
-    "commit_row",
-    "context_row",
-    "renewal_row",
-    "run_from_row",
-    "run_key",
-    "run_row",
-    "snapshot_from_rows",
-    "step_from_row",
-    "step_row",
-    "steps_from_rows",
-]
+    "commit_row", "context_row", "renewal_row", "run_from_row", "run_key", "run_row",
+    "snapshot_from_rows", "step_from_row", "step_row", "steps_from_rows",
+]  # fmt: skip
 
 
 def _row_builder(columns: Sequence[Column[Any]]) -> Callable[[Mapping[str, Any]], Row]:
     return itemgetter(*[column.name for column in columns])
 
 
-_run_row = _row_builder(RUN_COLUMNS)
-_context_row = _row_builder(CONTEXT_COLUMNS)
-_step_row = _row_builder(STEP_COLUMNS)
-_commit_row = _row_builder(COMMIT_COLUMNS)
-
+_run_row, _context_row, _step_row, _commit_row = map(
+    _row_builder, (RUN_COLUMNS, CONTEXT_COLUMNS, STEP_COLUMNS, COMMIT_COLUMNS)
+)
 _RUN_NAMES = [column.name for column in RUN_COLUMNS]
 _STEP_NAMES = [column.name for column in STEP_VALUES]
 # The indices of a step's values: a dict by name would take a third of the decoding.
@@ -67,11 +59,7 @@ _STATUSES = {status.value: status for status in TaskStatus}
 
 
 def run_row(dialect: StoreDialect, state: WorkflowExecutionState) -> Row:
-    """Return the row of a run.
-
-    Raises:
-        InvalidStateError: a field breaks the rules.
-    """
+    """Return the row of a run."""
     state = validated_run(state)
     values = {
         **vars(state),
@@ -86,41 +74,25 @@ def run_row(dialect: StoreDialect, state: WorkflowExecutionState) -> Row:
 
 
 def run_key(dialect: StoreDialect, run_task_id: str) -> Row:
-    """Return the key of a run.
-
-    Raises:
-        InvalidStateError: the id is not an identifier.
-    """
+    """Return the key of a run."""
     return (validated_identifier(run_task_id, name="run_task_id"),)
 
 
 def context_row(dialect: StoreDialect, run_task_id: str, context: JsonValue) -> Row:
-    """Return the row of an update of a context, made now.
-
-    Raises:
-        InvalidStateError: the id is not an identifier, or the context is not JSON.
-    """
+    """Return the row of an update of a context, made now."""
     run_task_id = validated_identifier(run_task_id, name="run_task_id")
     return _context_row({"run_task_id": run_task_id, **_context_values(dialect, context)})
 
 
 def step_row(dialect: StoreDialect, run_task_id: str, step: WorkflowStepState) -> Row:
-    """Return the row of a step.
-
-    Raises:
-        InvalidStateError: the id is not an identifier, or a field breaks the rules.
-    """
+    """Return the row of a step."""
     return _step_row(_step_values(dialect, run_task_id, step))
 
 
 def commit_row(
     dialect: StoreDialect, run_task_id: str, step: WorkflowStepState, context: JsonValue
 ) -> Row:
-    """Return the row of a step and of the context of its run, made now.
-
-    Raises:
-        InvalidStateError: as for `step_row` and `context_row`.
-    """
+    """Return the row of a step and of the context of its run, made now."""
     values = _step_values(dialect, run_task_id, step)
     values.update(_context_values(dialect, context))
     return _commit_row(values)
@@ -143,12 +115,8 @@ def _step_values(
 ) -> dict[str, Any]:
     run_task_id = validated_identifier(run_task_id, name="run_task_id")
     step = validated_step(step)
-    result, error, started_at, completed_at = (
-        step.result,
-        step.error,
-        step.started_at,
-        step.completed_at,
-    )
+    result, error = step.result, step.error
+    started_at, completed_at = step.started_at, step.completed_at
     return {
         "run_task_id": run_task_id,
         "step_id": step.step_id,
@@ -162,11 +130,7 @@ def _step_values(
 
 
 def run_from_row(row: Row, dialect: StoreDialect) -> WorkflowExecutionState:
-    """Return the run of a row of `RUN_COLUMNS`.
-
-    Raises:
-        WorkflowStoreError: the row was not written by a store.
-    """
+    """Return the run of a row of `RUN_COLUMNS`."""
     values = dict(zip(_RUN_NAMES, row, strict=True))
     try:
         for name in ("definition", "input", "context"):
@@ -179,11 +143,7 @@ def run_from_row(row: Row, dialect: StoreDialect) -> WorkflowExecutionState:
 
 
 def step_from_row(run_task_id: str, row: Row, dialect: StoreDialect) -> WorkflowStepState:
-    """Return the step of a row of `STEP_VALUES`.
-
-    Raises:
-        WorkflowStoreError: the row was not written by a store.
-    """
+    """Return the step of a row of `STEP_VALUES`."""
     try:
         result, error, wait_task_id = row[_RESULT], row[_ERROR], row[_WAIT_TASK_ID]
         started_at, completed_at = row[_STARTED_AT], row[_COMPLETED_AT]

@@ -1,7 +1,7 @@
 """Upsert steps of the run `deleted` until the input ends: `… URL WORKER`.
 
-A run that is not there is as good as one that is; any other error ends the program. It
-prints how many writes found the run and how many did not.
+A missing run is expected; any other error ends the program. It prints how many writes
+found the run and how many did not.
 """
 
 import asyncio

@@ -11,17 +11,7 @@ from .sqlite.dialect import SQLITE
 from .types import AutoIncrement, IdentifierText, JsonText, UtcDateTime
 
 __all__ = [
-    "POSTGRESQL",
-    "SQLITE",
-    "AutoIncrement",
-    "DriverCall",
-    "EngineOptions",
-    "ErrorInfo",
-    "ErrorKind",
-    "IdentifierText",
-    "JsonText",
-    "MigrationRunner",
-    "StoreDialect",
-    "UtcDateTime",
+    "POSTGRESQL", "SQLITE", "AutoIncrement", "DriverCall", "EngineOptions", "ErrorInfo",
+    "ErrorKind", "IdentifierText", "JsonText", "MigrationRunner", "StoreDialect", "UtcDateTime",
     "validated_options",
-]
+]  # fmt: skip

@@ -9,13 +9,8 @@ from typing import NamedTuple
 from sqlalchemy import exc
 
 __all__ = [
-    "NOT_OUR_TABLES",
-    "RETRY_LATER",
-    "ErrorInfo",
-    "ErrorKind",
-    "cause_chain",
-    "classify_by_type",
-]
+    "NOT_OUR_TABLES", "RETRY_LATER", "ErrorInfo", "ErrorKind", "cause_chain", "classify_by_type",
+]  # fmt: skip
 
 RETRY_LATER = "Retries did not help; try again later."
 NOT_OUR_TABLES = "The tables are not those of a workflow store."

@@ -13,7 +13,7 @@ On both databases:
 | `oldest_run` | the number of runs and the age of the oldest | it is older than a year |
 | `orphans` | steps and claims without a run | there are any |
 | `abandoned_claims` | leases that expired without being released | there are any |
-| `running_steps` | steps in `running` for long | nobody claims their run |
+| `running_steps` | steps in `running` for long | their run is not claimed |
 | `version` | the version of the database | SQLite before 3.35, PostgreSQL before 14 |
 | `sizes` | the sizes of the tables and of their indexes | never |
 | `bloat` | free pages, or dead rows and the last vacuum | there are many |

@@ -108,7 +108,7 @@ async def abandoned_claims(examination: Examination) -> Finding | None:
     first_expiry = (await examination.connection.execute(first)).scalar_one()
     age = coarse_duration((now - first_expiry).total_seconds())
     return warning(
-        f"{_counted(count, 'lease', FEW)} expired and nobody took over, the first {age} ago",
+        f"{_counted(count, 'lease', FEW)} expired without a takeover, the first {age} ago",
         "The processes that held them died or hang: call claim_abandoned_runs in another one, "
         "and resume the runs that it returns.",
     )

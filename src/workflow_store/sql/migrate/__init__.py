@@ -34,16 +34,9 @@ if TYPE_CHECKING:
     from alembic.config import Config
 
 __all__ = [
-    "check",
-    "current",
-    "downgrade",
-    "include_name",
-    "include_object",
-    "offline_sql",
-    "on_version_apply",
-    "upgrade",
-    "version_location",
-]
+    "check", "current", "downgrade", "include_name", "include_object", "offline_sql",
+    "on_version_apply", "upgrade", "version_location",
+]  # fmt: skip
 
 LOCK_TIMEOUT_S = 60.0
 """How long a migration waits for another migration and for locks on tables before it fails."""

@@ -98,7 +98,7 @@ class ClaimRun(Leases):
         self, store: ResumableWorkflowStore
     ) -> None:
         owners = dict(zip(HOSTILE_IDENTIFIERS, reversed(HOSTILE_IDENTIFIERS), strict=True))
-        await store.create_run(a_run("nobody's"))
+        await store.create_run(a_run("unclaimed"))
         for run_task_id, owner in owners.items():
             await store.create_run(a_run(run_task_id))
             claim = await a_claim(store, run_task_id, owner=owner)

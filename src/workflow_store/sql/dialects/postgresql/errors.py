@@ -64,10 +64,7 @@ _SQLSTATES = {
     "3F000": (ErrorKind.SCHEMA, NOT_OUR_TABLES),  # invalid_schema_name
     "40001": (ErrorKind.TRANSIENT, RETRY_LATER),  # serialization_failure
     "40P01": (ErrorKind.TRANSIENT, RETRY_LATER),  # deadlock_detected
-    "42501": (
-        ErrorKind.OTHER,
-        "The database user lacks a privilege ({}): grant it, or use another user.",
-    ),
+    "42501": (ErrorKind.OTHER, "The user lacks a privilege ({}): grant it, or use another user."),
     "42703": (ErrorKind.SCHEMA, NOT_OUR_TABLES),  # undefined_column
     "42P01": (ErrorKind.SCHEMA, NOT_OUR_TABLES),  # undefined_table
     "42P05": (
@@ -84,10 +81,7 @@ _SQLSTATES = {
         ErrorKind.UNAVAILABLE,  # object_not_in_prerequisite_state
         "The database accepts no connections: allow them, or wait.",
     ),
-    "55P03": (
-        ErrorKind.UNAVAILABLE,
-        "A lock was not released: wait for the other session, or end it.",
-    ),
+    "55P03": (ErrorKind.UNAVAILABLE, "A lock is held too long: end the other session, or wait."),
     "57014": (ErrorKind.UNAVAILABLE, "The statement reached a timeout or was canceled."),
     "57P01": (ErrorKind.TRANSIENT, RETRY_LATER),  # admin_shutdown
     "57P02": (ErrorKind.TRANSIENT, RETRY_LATER),  # crash_shutdown

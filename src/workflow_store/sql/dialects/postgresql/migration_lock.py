@@ -77,7 +77,7 @@ async def _lock_timeouts(connection: AsyncConnection, timeout_s: float) -> Async
     """Limit how long statements wait for locks, inside transactions to `TABLE_LOCK_S`.
 
     Other sessions queue behind a statement that waits for a lock on a table. Outside of a
-    transaction a revision builds an index concurrently, which blocks nobody.
+    transaction a revision builds an index concurrently, which blocks no writer.
     """
     set_timeout = text("SELECT set_config('lock_timeout', :value, false)")
     before = await connection.scalar(text("SHOW lock_timeout"))
