@@ -245,6 +245,8 @@ def test_an_interrupt_ends_it_with_130_and_without_a_word(sqlite_url: str) -> No
     with subprocess.Popen(
         [*MODULE, "import", "--url", sqlite_url],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # A shell's background jobs ignore SIGINT, and their children do too.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     ) as running:  # fmt: skip
         try:
             assert running.stdin is not None
