@@ -30,9 +30,9 @@ def start_telemetry(engine: AsyncEngine, schema: str | None, *, own: bool) -> Te
     if not sys.modules.get("opentelemetry.trace") and not sys.modules.get("opentelemetry.metrics"):
         return None
     try:
-        from . import spans
+        from .spans import create
 
-        return spans.create(engine, schema, own=own)
+        return create(engine, schema, own=own)
     except (ImportError, TypeError) as error:
         # An API before 1.30 lacks names and arguments.
         _LOG.warning("no telemetry: %s. Install opentelemetry-api 1.30 or newer.", error)
