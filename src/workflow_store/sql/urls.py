@@ -56,7 +56,7 @@ class DatabaseUrl:
             ValueError: the database is not supported; the message lists the supported URLs.
         """
         try:
-            parsed = make_url(url or default_url())
+            parsed = make_url(default_url() if url is None else url)
         except (ArgumentError, ValueError):
             # The text is not shown: what cannot be parsed cannot be masked.
             raise ValueError(f"Not a database URL. Supported are {SUPPORTED_URLS}.") from None
