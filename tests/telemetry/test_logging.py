@@ -39,7 +39,7 @@ def _everything_is_taken(caplog: pytest.LogCaptureFixture) -> None:
 
 def said(caplog: pytest.LogCaptureFixture, by: str = "") -> list[tuple[str, str]]:
     """Return the level and the text of each of our lines, of one module or of all."""
-    name = f"workflow_store.sql.{by}" if by else "workflow_store."
+    name = f"workflow_store.{by}"
     return [
         (record.levelname, record.getMessage())
         for record in caplog.records
@@ -124,7 +124,7 @@ async def test_a_retry_is_a_warning_that_names_the_kind_of_failure(
     assert len(warnings) == len(kinds)
     assert {level for level, _ in lines} == {"WARNING", "DEBUG"}
     assert warnings[0].startswith(f"{masked(postgres_url)}: attempt 1 of 4 failed (")
-    assert " s" in warnings[0].partition("the next follows in 0.")[2]
+    assert " s" in warnings[0].partition("retrying in 0.")[2]
 
 
 async def test_retries_of_an_opening_are_said_too(caplog: pytest.LogCaptureFixture) -> None:
@@ -151,7 +151,7 @@ async def test_a_batch_that_is_refused_is_a_warning(
             await all_at_once(*(lambda n=n: store.upsert_step("run", a_step(n)) for n in names))
         ((level, text),) = said(caplog)
     assert level == "WARNING"
-    assert " writes were refused together and are tried one by one: " in text
+    assert " writes was rejected, writing them one by one: " in text
     assert masked(database_url) in text
 
 
@@ -174,7 +174,7 @@ async def test_a_failure_that_no_caller_hears_of_is_a_warning(
             caplog.clear()
 
             await until(lambda: bool(said(caplog)))
-    level, text = said(caplog, "group_commit")[0]
+    level, text = said(caplog, "commit")[0]
     assert level == "WARNING"
     assert text.startswith("1 of 1 writes failed after their callers were cancelled: ")
     assert "57014" in text or "timed out" in text
@@ -277,7 +277,7 @@ async def test_an_id_is_one_line_of_plain_text(
         await store.release_claim(claim)
         with pytest.raises(ClaimLostError):
             await store.renew_claim(claim)
-        ((_, text),) = said(caplog, "queries.claims")
+        ((_, text),) = said(caplog, "claims")
     assert text.isprintable()
     assert repr(name) in text
 
