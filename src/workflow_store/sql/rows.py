@@ -8,10 +8,8 @@ Building a row raises `InvalidStateError` if a value breaks the rules; reading o
 from __future__ import annotations
 
 import asyncio
-import gc
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from operator import itemgetter
 from typing import Any
@@ -181,11 +179,10 @@ async def steps_from_rows(
     steps: list[WorkflowStepState] = []
     while True:
         turn_ends = time.perf_counter() + _TURN_S
-        with _gc_paused():
-            for row in rows[len(steps) :]:
-                steps.append(step_from_row(run_task_id, row, dialect))
-                if time.perf_counter() > turn_ends:
-                    break
+        for row in rows[len(steps) :]:
+            steps.append(step_from_row(run_task_id, row, dialect))
+            if time.perf_counter() > turn_ends:
+                break
         if len(steps) == len(rows):
             return steps
         await asyncio.sleep(0)
@@ -209,23 +206,6 @@ async def snapshot_from_rows(
 
 _TURN_S = 0.001
 """How long decoding may hold the event loop, unless a single value takes longer."""
-
-
-@contextmanager
-def _gc_paused() -> Iterator[None]:
-    """Pause the garbage collector for a turn, which never awaits.
-
-    A turn creates only objects that live on. For a thousand steps, the collector would run
-    dozens of times and take a fifth of the read.
-    """
-    if not gc.isenabled():  # the application's choice
-        yield
-        return
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
 
 
 def _corrupt_row_error(subject: str) -> WorkflowStoreError:
