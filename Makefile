@@ -9,6 +9,9 @@ JOBS ?= 4  # test processes at once; most tests wait for a database
 TESTS ?= tests
 PYTEST := -m pytest --numprocesses $(strip $(JOBS)) --dist worksteal
 
+# If set, each program that a test starts would compile the package again, for two seconds.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help demo test test-all coverage check docs bench format clean
 
 help:  ## list the targets
