@@ -346,7 +346,7 @@ def test_a_role_that_lacks_a_right_is_told(postgres_url: str) -> None:
         filled(postgres_url, snapshot("r"))
         url = changed(postgres_url, username=role, password=PASSWORD)
         assert on(url, ["runs", "list"]).code == 0
-        refused(on(url, ["runs", "delete", "r", "--yes"]), 1, "42501", "lacks a right")
+        refused(on(url, ["runs", "delete", "r", "--yes"]), 1, "42501", "lacks a privilege")
     finally:
         asyncio.run(on_server(postgres_url, f"DROP OWNED BY {role}; DROP ROLE {role}"))
 

