@@ -59,7 +59,7 @@ async def test_it_reaches_the_tables_of_later_revisions(roles: Roles) -> None:
     with pytest.raises(SchemaMismatchError, match=f"at revision {FIRST}"):
         await opened_and_checked(roles.app_url, schema=roles.schema)
     with pytest.raises(
-        WorkflowStoreError, match=r"lacks a right \(must be owner of .+\): grant it"
+        WorkflowStoreError, match=r"lacks a privilege \(must be owner of .+\): grant it"
     ):
         await opened_and_migrated(roles.app_url, schema=roles.schema)
     await migrate.upgrade(roles.owner_url, schema=roles.schema)
@@ -73,7 +73,7 @@ async def test_it_is_given_the_tables_that_are_there_already(roles: Roles) -> No
     app = roles.app
     await on_server(roles.owner_url, f"REVOKE ALL ON ALL TABLES IN SCHEMA workflows FROM {app}")
     with pytest.raises(
-        WorkflowStoreError, match=r"lacks a right \(permission denied for table workflow"
+        WorkflowStoreError, match=r"lacks a privilege \(permission denied for table workflow"
     ):
         await opened_and_checked(roles.app_url, schema=roles.schema)
     await on_server(roles.owner_url, BLOCKS["grant.sql"].replace("workflow_app", app))
