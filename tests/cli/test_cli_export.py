@@ -185,7 +185,7 @@ def test_a_line_is_the_wire_form_of_its_run_and_steps() -> None:
     assert line == f'{{"run":{wire[0]},"steps":[{",".join(wire[1:])}]}}'
     assert to_line(from_line(line)) == to_line(from_line(line.encode())) == line
     assert list(json.loads(line)) == ["run", "steps"]
-    with pytest.raises(InvalidStateError, match="not UTF-8"):
+    with pytest.raises(InvalidStateError, match="not valid UTF-8"):
         from_line(b"\xff")
 
 

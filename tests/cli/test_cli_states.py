@@ -331,7 +331,7 @@ def changed(url: str, **parts: Any) -> str:
 def test_a_database_or_a_user_that_is_not_there_is_told(postgres_url: str) -> None:
     """The server can be reached, and says no."""
     database = changed(postgres_url, database="no_such", password=PASSWORD)
-    refused(on(database, ["runs", "list"]), 3, "3D000", "There is no such database")
+    refused(on(database, ["runs", "list"]), 3, "3D000", "The database does not exist")
     user = changed(postgres_url, username="no_such", password=PASSWORD)
     refused(on(user, ["runs", "list"]), 3, "28", "Check the user and the password")
 
@@ -346,7 +346,7 @@ def test_a_role_that_lacks_a_right_is_told(postgres_url: str) -> None:
         filled(postgres_url, snapshot("r"))
         url = changed(postgres_url, username=role, password=PASSWORD)
         assert on(url, ["runs", "list"]).code == 0
-        refused(on(url, ["runs", "delete", "r", "--yes"]), 1, "42501", "lacks a right")
+        refused(on(url, ["runs", "delete", "r", "--yes"]), 1, "42501", "lacks a privilege")
     finally:
         asyncio.run(on_server(postgres_url, f"DROP OWNED BY {role}; DROP ROLE {role}"))
 
