@@ -146,7 +146,7 @@ async def running_steps(examination: Examination) -> Finding | None:
     return warning(
         f"{counted(count, 'step', FEW)} {running}, including "
         f"{counted(unclaimed, 'step', FEW)} not covered by a claim",
-        "Their processes may have died: list the runs with workflow-store runs list "
+        "The responsible processes may have died: find the runs with workflow-store runs list "
         "--step-status running, and resume them.",
     )
 
