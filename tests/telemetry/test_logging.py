@@ -124,7 +124,7 @@ async def test_a_retry_is_a_warning_that_names_the_kind_of_failure(
     assert len(warnings) == len(kinds)
     assert {level for level, _ in lines} == {"WARNING", "DEBUG"}
     assert warnings[0].startswith(f"{masked(postgres_url)}: attempt 1 of 4 failed (")
-    assert " s" in warnings[0].partition("the next follows in 0.")[2]
+    assert " s" in warnings[0].partition("retrying in 0.")[2]
 
 
 async def test_retries_of_an_opening_are_said_too(caplog: pytest.LogCaptureFixture) -> None:
