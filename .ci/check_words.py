@@ -13,7 +13,7 @@ OPENINGS = {"gives?": "return", "says?": "report, print", "do what": "name the a
 WORDS = {
     "tells?|told|telling": "report, show, know, distinguish",
     "mend(s|ed|ing)?": "fix",
-    "whoever|somebody|nobody(?!\")": "name the caller, the process or the owner",
+    'whoever|somebody|nobody(?!")': "name the caller, the process or the owner",
     "(is|are|was|were) not there": "does not exist",
     "did not do what was asked": "rejected the operation",
     "but for": "except",

@@ -1,4 +1,4 @@
-"""Runs as lines of JSON, for files and other programs.
+"""Runs as JSON Lines, for files and other programs.
 
 A run is one line, `{"run": {…}, "steps": […]}`, with the wire form of the run and of its steps
 in order. The format is JSON Lines (https://jsonlines.org): UTF-8, a line feed after each line.
@@ -35,7 +35,7 @@ def from_line(line: str | bytes) -> RunSnapshot:
     try:
         members = json_codec.decode(line if isinstance(line, str) else line.decode())
     except UnicodeDecodeError:
-        raise InvalidStateError("not UTF-8") from None
+        raise InvalidStateError("not valid UTF-8") from None
     except ValueError as error:
         raise InvalidStateError(str(error)) from None
     if (
@@ -43,7 +43,7 @@ def from_line(line: str | bytes) -> RunSnapshot:
         or members.keys() != {"run", "steps"}
         or not isinstance(members["steps"], list)
     ):
-        raise InvalidStateError('must be {"run": {…}, "steps": […]} without other members')
+        raise InvalidStateError('must be {"run": {…}, "steps": […]} with no other members')
     location = "run"
     try:
         run = WorkflowExecutionState.model_validate(members["run"])

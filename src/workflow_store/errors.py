@@ -4,7 +4,7 @@
   no branch covers, such as a corrupt file, a full disk or a missing privilege
 
   * `InvalidStateError`, also a `ValueError`: a value breaks a rule; nothing was written
-  * `RunNotFoundError`, also a `LookupError`: a write names a run that does not exist
+  * `RunNotFoundError`, also a `LookupError`: a write refers to a run that does not exist
   * `ClaimLostError`: the caller no longer holds the claim on a run; nothing was written
   * `SchemaMismatchError`: the database is not at the revision that this version requires
   * `StoreUnavailableError`: the database cannot be reached, stays locked or timed out
@@ -40,7 +40,7 @@ class InvalidStateError(WorkflowStoreError, ValueError):
 
 
 class RunNotFoundError(WorkflowStoreError, LookupError):
-    """A write names a run that does not exist. Nothing was written.
+    """A write refers to a run that does not exist. Nothing was written.
 
     Attributes:
         run_task_id: the id that was not found.
@@ -60,7 +60,7 @@ class RunNotFoundError(WorkflowStoreError, LookupError):
 class ClaimLostError(WorkflowStoreError):
     """The run was claimed again, released or deleted. Nothing was written.
 
-    The caller no longer holds the claim and must stop driving the run. In an
+    The caller no longer holds the claim and must stop working on the run. In an
     `asyncio.TaskGroup` the error arrives inside an `ExceptionGroup`: catch it with `except*`.
 
     Attributes:
@@ -75,9 +75,9 @@ class ClaimLostError(WorkflowStoreError):
 
     def __str__(self) -> str:
         return (
-            f"The claim {self.token} on run {self.run_task_id!r} is lost: the run was claimed "
-            "again, released or deleted. Nothing was written. Stop driving the run, or claim and "
-            "load it again."
+            f"Claim {self.token} on run {self.run_task_id!r} was lost: the run was claimed "
+            "again, released or deleted. Nothing was written. Stop working on the run, or claim "
+            "and load it again."
         )
 
 

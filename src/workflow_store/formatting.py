@@ -1,8 +1,8 @@
-"""Durations and sizes, for people."""
+"""Durations, sizes and counts, for people."""
 
 from __future__ import annotations
 
-__all__ = ["coarse_duration", "duration", "size"]
+__all__ = ["coarse_duration", "counted", "duration", "size"]
 
 _MINUTE, _HOUR, _DAY = 60, 3_600, 86_400
 
@@ -42,6 +42,13 @@ def coarse_duration(seconds: float) -> str:
         if seconds >= unit_s:
             return f"{int(seconds // unit_s)} {unit}"
     return f"{int(seconds)} s"
+
+
+def counted(count: int, noun: str, limit: int | None = None) -> str:
+    """Return a count and its noun: `1 run`, `1,200 runs`; above the limit `over 10,000 runs`."""
+    if limit is not None and count > limit:
+        return f"over {counted(limit, noun)}"
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def size(count: float) -> str:

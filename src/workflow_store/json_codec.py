@@ -135,7 +135,7 @@ def _decode_exactly(text: str) -> Any:
     try:
         return _DECODER.decode(text)
     except json.JSONDecodeError as error:
-        raise ValueError(f"not JSON: {error.msg} at character {error.pos}") from None
+        raise ValueError(f"not valid JSON: {error.msg} at character {error.pos}") from None
 
 
 def has_surrogate_pair(text: str) -> bool:
@@ -253,7 +253,7 @@ def _write(value: Any, parts: list[str], outer: list[Any]) -> None:
         parts.append(_integer(value))
     elif isinstance(value, float):
         if not math.isfinite(value):
-            raise _NotJsonError("NaN and the infinities are not JSON; use None or a string")
+            raise _NotJsonError("NaN and infinity are not valid JSON; use None or a string")
         parts.append(float.__repr__(value))
     elif isinstance(value, dict):
         _write_object(value, parts, outer)
@@ -309,8 +309,8 @@ def _string(value: str) -> str:
         return text
     if _SURROGATE_PAIR.search(text):
         raise _NotJsonError(
-            "a high surrogate directly before a low one: JSON cannot distinguish the two from "
-            "the character that they encode; use that character"
+            "a high surrogate is followed by a low surrogate: JSON cannot distinguish this pair "
+            "from the single character it encodes; use that character instead"
         )
     return _SURROGATE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
@@ -357,7 +357,7 @@ def _read_float(digits: str) -> float:
 
 
 def _reject_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
+    raise ValueError(f"{name} is not valid JSON")
 
 
 def _read_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -107,11 +107,12 @@ class PageRequest:
                 raise ValueError  # noqa: TRY301 - as any other invalid cursor
         except (TypeError, ValueError, RecursionError):
             raise InvalidStateError(
-                "cursor: not a cursor of `list_runs`; start again without a cursor"
+                "cursor: not a cursor returned by `list_runs`; start over without a cursor"
             ) from None
         if digest != self._digest():
             raise InvalidStateError(
-                "cursor: belongs to other filters; repeat those, or start again without a cursor"
+                "cursor: was created with different filters; pass the same filters, or start over "
+                "without a cursor"
             )
         return position
 

@@ -91,7 +91,7 @@ def valid_identifier(value: str) -> str:
 
 def _error_text(value: str) -> str:
     if json_codec.has_surrogate_pair(value):
-        raise ValueError("must not contain a high surrogate directly before a low one")
+        raise ValueError("must not contain a high surrogate followed by a low surrogate")
     return str.__str__(value)
 
 
@@ -103,10 +103,10 @@ _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\
 def _datetime_or_rfc3339(value: Any) -> Any:
     if isinstance(value, str):
         if _RFC_3339.fullmatch(value) is None:
-            raise ValueError("a time must be in RFC 3339 form, such as 2026-01-31T23:59:59Z")
+            raise ValueError("a time must be in RFC 3339 format, such as 2026-01-31T23:59:59Z")
         return datetime.fromisoformat(value.upper())  # truncates nanoseconds
     if not isinstance(value, datetime):
-        raise ValueError("a time must be an aware datetime or a string in RFC 3339 form")  # noqa: TRY004 - pydantic collects ValueError
+        raise ValueError("a time must be an aware datetime or a string in RFC 3339 format")  # noqa: TRY004 - pydantic collects ValueError
     return value
 
 
@@ -116,7 +116,7 @@ def _to_utc(value: datetime) -> datetime:
     try:
         utc = value.astimezone(UTC)
     except OverflowError:
-        raise ValueError("UTC cannot represent this time: its year would be 0 or 10000") from None
+        raise ValueError("this time is out of range when converted to UTC") from None
     # A subclass may have more than a store can keep, such as nanoseconds.
     return datetime(
         utc.year, utc.month, utc.day, utc.hour, utc.minute, utc.second, utc.microsecond, UTC
@@ -125,7 +125,7 @@ def _to_utc(value: datetime) -> datetime:
 
 def _json_object(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise ValueError("must be a JSON object, a dict in Python")  # noqa: TRY004 - as above
+        raise ValueError("must be a JSON object (a dict in Python)")  # noqa: TRY004 - as above
     return value
 
 
@@ -192,7 +192,7 @@ class _State(BaseModel):
             text = json_data if isinstance(json_data, str) else json_data.decode()
             fields = json_codec.decode(text)
         except ValueError as error:
-            reason = "not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
+            reason = "not valid UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
             raise ValidationError.from_exception_data(
                 cls.__name__,
                 [{"type": PydanticCustomError("json_invalid", "{reason}", {"reason": reason}),

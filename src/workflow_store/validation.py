@@ -138,7 +138,7 @@ def validated_time(value: Any, *, name: str) -> datetime:
     try:
         return value.astimezone(UTC)
     except OverflowError:
-        raise InvalidStateError(f"{name}: UTC cannot represent this time") from None
+        raise InvalidStateError(f"{name}: out of range when converted to UTC") from None
 
 
 _MAX_TOKEN = 2**63 - 1

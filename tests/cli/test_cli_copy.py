@@ -78,7 +78,7 @@ def test_a_copy_to_postgresql_and_back_is_the_same(
     snapshots = [*several(30), hostile()]
     filled(sqlite_url, *snapshots)
     there = command("copy", sqlite_url, postgres_url, "--json")
-    assert (there.code, there.err) == (0, "Both sides agree.\n")
+    assert (there.code, there.err) == (0, "The two stores match.\n")
     found = json.loads(there.out)
     sha256 = found["source"]["sha256"]
     assert found == {
@@ -103,8 +103,8 @@ def test_people_are_told_the_same(sqlite_url: str, other_url: str) -> None:
     assert source.startswith("SRC  2 runs, 6 steps, SHA-256 ")
     assert destination.startswith("DST  2 runs, 6 steps, SHA-256 ")
     assert source.split()[6:7] == destination.split()[6:7]
-    assert what.startswith("2 runs copied, 0 updated, 2 equal on both sides in ")
-    assert end == "Both sides agree."
+    assert what.startswith("2 runs copied, 0 updated, 2 identical in ")
+    assert end == "The two stores match."
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
@@ -130,7 +130,7 @@ def test_a_second_copy_a_dry_run_and_a_comparison_write_nothing(
         assert dry.code == 0
         assert compared(dry) == compared(different)
         told = command("copy", sqlite_url, destination, "--dry-run")
-        assert "1 runs would be copied, 1 would be updated, 4 equal" in told.err
+        assert "1 run would be copied, 1 would be updated, 4 identical in " in told.err
     misused(command("copy", "a", "b", "--dry-run", "--verify"), "are mutually exclusive")
 
 
@@ -160,11 +160,11 @@ def test_runs_that_stand_in_the_way_are_named_and_end_it_with_1(
     assert (done.code, done.out) == (1, "")
     said = done.err.splitlines()
     assert "3 runs copied" in said[2]
-    assert said[3].startswith("1 runs are newer in DST")
+    assert said[3].startswith("1 run left alone, newer in DST than in SRC")
     assert said[3].endswith(r": 'newer\x1b'")
-    assert said[4].startswith("12 runs are only in DST")
+    assert said[4].startswith("12 runs left alone, only in DST")
     assert said[4].endswith(", …")
-    assert said[5:] == ["Both sides differ."]
+    assert said[5:] == ["The two stores differ."]
     assert set(lines_of(other_url)) == kept | set(newest_first(*several(3)))
 
     command("runs", "delete", "newer\x1b", "--yes", "--url", other_url)
@@ -245,7 +245,7 @@ def test_a_copy_that_is_killed_three_times_goes_on(
     for steps in (200, 700, 1200):
         kill_half_way(sqlite_url, postgres_url, steps)
     done = command("copy", sqlite_url, postgres_url)
-    assert done.err.splitlines()[-1] == "Both sides agree."
+    assert done.err.splitlines()[-1] == "The two stores match."
     assert done.code == 0
     assert lines_of(postgres_url) == lines_of(sqlite_url) == newest_first(*snapshots, hostile())
     assert asyncio.run(count(postgres_url, "steps")) == 2003

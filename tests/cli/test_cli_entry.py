@@ -91,7 +91,7 @@ def test_without_the_extra_one_line_says_how_to_get_it(sqlite_url: str) -> None:
             capture_output=True, text=True, check=False, timeout=PATIENCE_S,
         )  # fmt: skip
         assert (done.returncode, done.stdout) == (1, "")
-        wanted = "The command needs more packages: pip install 'workflow-store[cli]'\n"
+        wanted = "This command requires additional packages: pip install 'workflow-store[cli]'\n"
         assert done.stderr == wanted
 
 
@@ -319,7 +319,7 @@ def test_progress_is_on_a_terminal_alone(tmp_path: Path, sqlite_url: str) -> Non
     code, screen = terminal("copy", source, sqlite_url)
     assert code == 0
     assert "Copying" in screen
-    assert "Both sides agree." in screen
+    assert "The two stores match." in screen
     piped = command("copy", source, sqlite_url)
     assert piped.code == 0
     assert "Copying" not in piped.err

@@ -39,7 +39,7 @@ def test_an_archive_goes_through_both_databases_and_stays_the_same(
 
     there = command("import", "--url", postgres_url, stdin=first.out)
     assert (there.code, there.out) == (0, "")
-    assert there.err.startswith("6 runs imported, 0 updated, 0 already equal, 0 left")
+    assert there.err.startswith("6 runs imported, 0 updated, 0 unchanged, 0 left")
     assert command("export", "--all", "--url", postgres_url).out == first.out
 
     file = tmp_path / "back.jsonl"
@@ -57,10 +57,10 @@ def test_an_import_that_is_repeated_changes_nothing(sqlite_url: str) -> None:
     reordered = snapshots[2]._replace(steps=snapshots[2].steps[::-1])
     filled(sqlite_url, reordered)
     done = command("import", "-", "--url", sqlite_url, stdin=lines)
-    assert done.err.startswith("1 runs imported, 2 updated, 1 already equal, 0 left")
+    assert done.err.startswith("1 run imported, 2 updated, 1 unchanged, 0 left")
     assert lines_of(sqlite_url) == newest_first(*snapshots)
     done = command("import", "--url", sqlite_url, stdin=lines)
-    assert done.err.startswith("0 runs imported, 0 updated, 4 already equal, 0 left")
+    assert done.err.startswith("0 runs imported, 0 updated, 4 unchanged, 0 left")
 
 
 def test_a_newer_run_is_left_alone_and_named(database_url: str) -> None:
@@ -71,15 +71,15 @@ def test_a_newer_run_is_left_alone_and_named(database_url: str) -> None:
     lines = f"{to_line(older)}\n{GOOD}\n"
     done = command("import", "--url", database_url, stdin=lines)
     assert (done.code, done.out) == (1, "")
-    assert r"Run 'r\x1b' is newer in the database: left alone." in done.err
-    assert "1 runs imported" in done.err
+    assert r"Run 'r\x1b' is newer in the database and was left alone." in done.err
+    assert "1 run imported, " in done.err
     assert set(lines_of(database_url)) == {to_line(newer), GOOD}
 
 
 def test_an_export_names_one_run_or_all(sqlite_url: str) -> None:
     """One that is not there is a no."""
     filled(sqlite_url, *several(2))
-    assert command("export", "run-00001", "--url", sqlite_url).err == "1 runs exported.\n"
+    assert command("export", "run-00001", "--url", sqlite_url).err == "1 run exported.\n"
     refused(command("export", "gone\x1b", "--url", sqlite_url), 1, r"There is no run 'gone\x1b'")
     misused(command("export", "--url", sqlite_url), "--all")
     misused(command("export", "run-00001", "--all", "--url", sqlite_url), "--all")
@@ -96,11 +96,11 @@ def test_an_empty_store_has_an_empty_archive(sqlite_url: str, tmp_path: Path) ->
 
 STEP = '{"step_id":"s","status":"pending"}'
 WRONG = {
-    "": "not JSON",
-    "{": "not JSON",
+    "": "not valid JSON",
+    "{": "not valid JSON",
     "[]": '{"run": {…}, "steps": […]}',
     "null": '{"run": {…}, "steps": […]}',
-    GOOD[:-1]: "not JSON",
+    GOOD[:-1]: "not valid JSON",
     GOOD.replace('"steps"', '"step"'): '{"run": {…}, "steps": […]}',
     f'{GOOD[:-1]},"more":1}}': '{"run": {…}, "steps": […]}',
     GOOD.replace('"agent_id":"a",', ""): "run.agent_id",
@@ -111,7 +111,7 @@ WRONG = {
     GOOD.replace("2026-01-01T00:00:00Z", f"{PASSWORD}"): "run.created_at",
     GOOD.replace("2026-01-01T00:00:00Z", "2026-01-01T00:00:00"): "run.created_at",
     GOOD.replace('"definition":{}', '"definition":[]'): "run.definition",
-    GOOD.replace('"definition":{}', '"definition":{"a":NaN}'): "not JSON",
+    GOOD.replace('"definition":{}', '"definition":{"a":NaN}'): "not valid JSON",
     GOOD.replace('"definition":{}', '"definition":{"a":1,"a":2}'): "duplicate key",
     GOOD.replace('"input":{}', '"input":' + "[" * 200 + "]" * 200): "nested",
     GOOD.replace("[]", f"[{STEP},1]"): "steps[1]",
@@ -133,14 +133,14 @@ def test_a_line_that_is_wrong_is_named_and_stops_the_import(shared_url: str, lin
     lines = f"{to_line(snapshot('before'))}\n{line}\n{GOOD}\n"
     done = command("import", "--url", shared_url, stdin=lines)
     assert len(done.err) < 300
-    refused(done, 1, "Line 2: ", WRONG[line], "The lines before it are imported.")
+    refused(done, 1, "Line 2: ", WRONG[line], "The lines before it were imported.")
     assert lines_of(shared_url) == [to_line(snapshot("before"))]
 
 
 def test_bytes_that_are_no_text_are_told(sqlite_url: str) -> None:
     """Such as those of a compressed file."""
     compressed = gzip.compress(GOOD.encode())
-    refused(command("import", "--url", sqlite_url, stdin=compressed), 1, "Line 1: not UTF-8")
+    refused(command("import", "--url", sqlite_url, stdin=compressed), 1, "Line 1: not valid UTF-8")
 
 
 def test_a_file_that_is_not_there_is_told_before_a_database_is_made(
@@ -185,7 +185,7 @@ def test_a_line_is_the_wire_form_of_its_run_and_steps() -> None:
     assert line == f'{{"run":{wire[0]},"steps":[{",".join(wire[1:])}]}}'
     assert to_line(from_line(line)) == to_line(from_line(line.encode())) == line
     assert list(json.loads(line)) == ["run", "steps"]
-    with pytest.raises(InvalidStateError, match="not UTF-8"):
+    with pytest.raises(InvalidStateError, match="not valid UTF-8"):
         from_line(b"\xff")
 
 

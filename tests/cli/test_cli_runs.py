@@ -266,7 +266,7 @@ def test_a_purge_deletes_what_its_dry_run_counted(database_url: str) -> None:
     assert json.loads(done.out) == {"deleted": 7, "found": 7, "dry_run": False}
     left = {"young", *(f"open-{status}" for status in TaskStatus if not status.is_terminal)}
     assert ids(database_url) == left
-    assert command(*purge, "--yes") == (0, "", "0 runs were deleted.\n")
+    assert command(*purge, "--yes") == (0, "", "0 runs deleted.\n")
 
 
 def test_a_purge_deletes_runs_up_to_its_time(sqlite_url: str) -> None:

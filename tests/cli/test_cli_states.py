@@ -209,7 +209,7 @@ def test_reads_go_on_beside_a_writer_and_writes_are_told_to_wait(sqlite_url: str
             assert on(sqlite_url, words).code == 0
         assert on(sqlite_url, ["doctor"]).code == 0
         for words in [*WRITES.values(), SCHEMA["downgrade"]]:
-            refused(on(sqlite_url, words), 3, "SQLITE_BUSY", "Another process has been writing")
+            refused(on(sqlite_url, words), 3, "SQLITE_BUSY", "Another process has held")
         changed = to_line(snapshot("another"))
         busy = command("import", "--url", sqlite_url, stdin=changed)
         refused(busy, 3, "SQLITE_BUSY")
@@ -288,7 +288,7 @@ def test_a_value_that_no_store_wrote_is_told(sqlite_url: str) -> None:
         database.commit()
     refused(on(sqlite_url, ["runs", "show", "r"]), 1, "'r'")
     refused(on(sqlite_url, ["export", "r"]), 1, "'r'")
-    refused(command("copy", sqlite_url, "sqlite:///"), 2, "does not outlive")
+    refused(command("copy", sqlite_url, "sqlite:///"), 2, "is lost when this command exits")
 
 
 # -- elsewhere -------------------------------------------------------------------------
@@ -331,7 +331,7 @@ def changed(url: str, **parts: Any) -> str:
 def test_a_database_or_a_user_that_is_not_there_is_told(postgres_url: str) -> None:
     """The server can be reached, and says no."""
     database = changed(postgres_url, database="no_such", password=PASSWORD)
-    refused(on(database, ["runs", "list"]), 3, "3D000", "There is no such database")
+    refused(on(database, ["runs", "list"]), 3, "3D000", "The database does not exist")
     user = changed(postgres_url, username="no_such", password=PASSWORD)
     refused(on(user, ["runs", "list"]), 3, "28", "Check the user and the password")
 
@@ -379,15 +379,15 @@ def test_what_is_no_url_of_a_database_is_wrong_usage(name: str) -> None:
 def test_a_database_in_memory_is_wrong_usage(name: str) -> None:
     """There is nothing in it when the command begins, and nothing is left when it ends."""
     for url in GONE:
-        misused(on(url, EACH[name]), "does not outlive this command")
+        misused(on(url, EACH[name]), "is lost when this command exits")
 
 
 def test_neither_side_of_a_copy_may_be_in_memory(sqlite_url: str) -> None:
     """What is copied there would be gone."""
     filled(sqlite_url)
     for url in GONE:
-        misused(command("copy", sqlite_url, url), "does not outlive this command")
-        misused(command("copy", url, sqlite_url), "does not outlive this command")
+        misused(command("copy", sqlite_url, url), "is lost when this command exits")
+        misused(command("copy", url, sqlite_url), "is lost when this command exits")
     for url in NOT_A_DATABASE.values():
         misused(command("copy", sqlite_url, url), "sqlite:///file.db")
         misused(command("copy", url, sqlite_url), "sqlite:///file.db")

@@ -67,9 +67,9 @@ class Colour(enum.Enum):
         (Colour.RED, "Colour is not a JSON type; convert it with .value"),
         (1j, "complex is not a JSON type; use dict, list, str, int, float, bool or None"),
         ({1: 2}, "keys must be strings, not int"),
-        (math.nan, "NaN and the infinities are not JSON; use None or a string"),
-        ("\ud83d\ude00", "a high surrogate directly before a low one: JSON cannot distinguish the "
-         "two from the character that they encode; use that character"),
+        (math.nan, "NaN and infinity are not valid JSON; use None or a string"),
+        ("\ud83d\ude00", "a high surrogate is followed by a low surrogate: JSON cannot "
+         "distinguish this pair from the single character it encodes; use that character instead"),
     ],
 )  # fmt: skip
 def test_an_error_says_how_to_convert_the_value(value: Any, message: str) -> None:

@@ -84,8 +84,9 @@ def test_errors_are_also_what_python_calls_them() -> None:
         ({"statement_timeout_s": None}, "statement_timeout_s=None must be a valid number"),
         ({"synchronous": "OFF"}, "synchronous='OFF' must be 'FULL' or 'NORMAL'"),
         ({"transaction_pooler": 1}, "transaction_pooler=1 must be a valid boolean"),
-        ({"pool_sise": 5}, "unknown option 'pool_sise'; the options are pool_size, pool_timeout_s, "
-         "synchronous, busy_timeout_s, connect_timeout_s, statement_timeout_s, transaction_pooler"),
+        ({"pool_sise": 5}, "unknown option 'pool_sise'; supported options: pool_size, "
+         "pool_timeout_s, synchronous, busy_timeout_s, connect_timeout_s, statement_timeout_s, "
+         "transaction_pooler"),
     ],
 )  # fmt: skip
 def test_a_bad_option_is_an_error_that_names_it_and_its_range(

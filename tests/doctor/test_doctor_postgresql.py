@@ -123,7 +123,7 @@ async def test_a_role_with_few_connections_is_a_warning(server_url: str) -> None
     async with a_role(server_url, "pg_read_all_data", options="CONNECTION LIMIT 4") as url:
         finding = await finding_of("connections", url)
         assert finding.verdict is WARNING
-        assert finding.found.startswith("3 free ")
+        assert finding.found.startswith("3 of ")
         assert (await finding_of("connections", url, pool_size=3)).verdict is GOOD
 
 
@@ -204,7 +204,7 @@ async def test_an_invalid_index_is_reported_to_a_role_that_does_not_see_the_buil
 ) -> None:
     """Most roles see that others build an index and in which database, but not which one."""
     index = "ix_runs_created_at_run_task_id"
-    alone = f"not used, though they slow down writes: public.{index}"
+    alone = f"unused, but still slowing down writes: public.{index}"
     invalid = f"UPDATE pg_index SET indisvalid = false WHERE indexrelid = '{index}'::regclass"
     await execute(server_url, invalid)
     async with a_role(server_url) as url:

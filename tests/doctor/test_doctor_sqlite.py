@@ -89,7 +89,7 @@ async def test_a_page_of_zeros_is_bad(file_url: str) -> None:
     finding = await finding_of("integrity", file_url)
     assert finding.verdict is BAD
     assert finding.found == "the file is damaged: 'database disk image is malformed'"
-    assert "restore it from a backup" in finding.advice
+    assert "restore the database from a backup" in finding.advice
 
 
 async def test_a_row_missing_from_an_index_is_bad_if_the_file_is_small(
@@ -102,7 +102,7 @@ async def test_a_row_missing_from_an_index_is_bad_if_the_file_is_small(
     finding = await finding_of("integrity", file_url)
     assert finding.verdict is BAD
     assert "missing from index ix_runs_user_id_created_at_run_task_id" in finding.found
-    assert "restore it from a backup" in finding.advice
+    assert "restore the database from a backup" in finding.advice
     monkeypatch.setattr(sqlite, "ROWS_READ_AT_MOST", 4096)
     finding = await finding_of("integrity", file_url)
     assert finding.verdict is GOOD

@@ -53,7 +53,7 @@ async def test_an_older_database_needs_a_migration(url: str) -> None:
         assert findings[check].advice == "Run: workflow-store migrate"
     assert FIRST in findings["revision"].found
     assert "table claims" in findings["tables"].found
-    assert findings["orphans"].found == "none among all 0 steps"
+    assert findings["orphans"].found == "none (checked 0 steps)"
     assert "abandoned_claims" not in findings
 
 
@@ -160,7 +160,7 @@ async def test_orphans_are_reported_with_the_sql_that_deletes_them(url: str) -> 
         finding = await finding_of("orphans", url)
         assert finding.verdict is BAD
         assert finding.found.startswith(
-            "2 steps and 1 claims without a run, among all 6 steps and all 1 claims"
+            "2 steps and 1 claim without a run (checked 6 steps and 1 claim)"
         )
         await execute(url, statements_of(finding))
         assert (await finding_of("orphans", url)).verdict is GOOD
@@ -175,10 +175,10 @@ async def test_only_a_sample_of_many_rows_is_checked(
         await create_runs(store, 5)
     findings = await findings_of(url)
     assert findings["oldest_run"].found.startswith("over 4 runs, ")
-    assert findings["orphans"].found == "none among 4 of over 4 steps and all 0 claims"
+    assert findings["orphans"].found == "none (checked 4 of over 4 steps and 0 claims)"
     await lose_run(url)
     finding = await finding_of("orphans", url)
-    assert finding.found.startswith("2 steps without a run, among 4 of over 4 steps")
+    assert finding.found.startswith("2 steps without a run (checked 4 of over 4 steps and 0 ")
 
 
 async def test_an_expired_lease_is_reported_until_the_run_is_taken_over(url: str) -> None:
@@ -191,7 +191,7 @@ async def test_an_expired_lease_is_reported_until_the_run_is_taken_over(url: str
         await asyncio.sleep(0.05)
         finding = await finding_of("abandoned_claims", url)
         assert finding.verdict is WARNING
-        assert finding.found.startswith("2 leases expired without a takeover, the first ")
+        assert finding.found.startswith("2 leases expired and not taken over, the first ")
         assert "claim_abandoned_runs" in finding.advice
         assert len(await store.claim_abandoned_runs(owner="live")) == 2
         assert (await finding_of("abandoned_claims", url)).verdict is GOOD
@@ -209,13 +209,15 @@ async def test_a_long_running_step_is_a_warning_unless_its_run_is_claimed(url: s
         await store.claim_run("run 0", owner="live")
         finding = await finding_of("running_steps", url)
         assert finding.verdict is WARNING
-        assert finding.found == "2 steps in running for over 1 h, 1 in unclaimed runs"
+        assert finding.found == (
+            "2 steps in status running for over 1 h, including 1 step not covered by a claim"
+        )
         assert "--step-status running" in finding.advice
         assert (await finding_of("running_steps", url, running_for_s=4 * 3600)).verdict is GOOD
         await store.claim_run("run 1", owner="live")
         finding = await finding_of("running_steps", url)
         assert finding.verdict is GOOD
-        assert finding.found == "2 steps in running for over 1 h, in claimed runs"
+        assert finding.found == "2 steps in status running for over 1 h, all covered by claims"
 
 
 async def test_old_runs_are_a_warning(url: str) -> None:

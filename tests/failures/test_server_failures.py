@@ -209,7 +209,7 @@ async def test_a_missing_right_is_an_error_that_names_it(postgres_url: str) -> N
             if name in READS:
                 assert await call()
             else:
-                await fails(call(), WorkflowStoreError, "42501", "right")
+                await fails(call(), WorkflowStoreError, "42501", "lacks a privilege")
 
 
 async def test_the_store_needs_no_right_to_define_tables(postgres_url: str) -> None:

@@ -78,7 +78,7 @@ async def test_a_read_only_file_refuses_writes_and_says_so(sqlite_url: str) -> N
                 if name in READS:
                     assert await call()
                 else:
-                    await fails(call(), WorkflowStoreError, "may not write")
+                    await fails(call(), WorkflowStoreError, "does not have permission to write")
 
 
 async def test_a_full_disk_is_an_error_that_says_so_and_nothing_is_written(

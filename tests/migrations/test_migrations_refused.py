@@ -116,7 +116,7 @@ async def test_a_database_behind_the_library_is_refused_with_the_command_that_fi
     ) as caught:
         await use(empty_url)
     assert (caught.value.found, caught.value.expected) == (FIRST, NEXT)
-    assert f"is at revision {FIRST}, but this version needs {NEXT}" in str(caught.value)
+    assert f"is at revision {FIRST}, but this version requires {NEXT}" in str(caught.value)
     assert "newer" not in str(caught.value)
 
 

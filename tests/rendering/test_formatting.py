@@ -1,10 +1,10 @@
-"""Durations and sizes in text."""
+"""Durations, sizes and counts in text."""
 
 from __future__ import annotations
 
 import pytest
 
-from workflow_store.formatting import coarse_duration, duration, size
+from workflow_store.formatting import coarse_duration, counted, duration, size
 
 
 @pytest.mark.parametrize(
@@ -54,3 +54,20 @@ def test_a_coarse_duration_is_rounded_down_to_one_unit(seconds: float, text: str
 )
 def test_a_size_has_the_largest_binary_unit(count: int, text: str) -> None:
     assert size(count) == text
+
+
+@pytest.mark.parametrize(
+    ("count", "limit", "text"),
+    [
+        (0, None, "0 runs"),
+        (1, None, "1 run"),
+        (1_200, None, "1,200 runs"),
+        (1, 1, "1 run"),
+        (2, 1, "over 1 run"),
+        (10_001, 10_000, "over 10,000 runs"),
+    ],
+)
+def test_a_count_has_a_noun_in_the_plural_except_after_one(
+    count: int, limit: int | None, text: str
+) -> None:
+    assert counted(count, "run", limit) == text

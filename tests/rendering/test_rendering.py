@@ -120,14 +120,17 @@ def bar(**fields: Any) -> Bar:
             {"status": "failed", "started_at": at(5)},
             5, 5, None, "failed at an unknown time",
         ),
-        ({"status": "failed", "completed_at": at(5)}, 5, 5, None, "has an end but no start"),
+        (
+            {"status": "failed", "completed_at": at(5)},
+            5, 5, None, "has an end time but no start time",
+        ),
         (
             {"status": "running", "started_at": at(1), "completed_at": at(3)},
-            1, 3, 2, "has an end but is running",
+            1, 3, 2, "has an end time, but its status is running",
         ),
         (
             {"status": "running", "started_at": at(160)},
-            160, 160, None, "starts 1 min 00 s from now, by this computer's clock",
+            160, 160, None, "starts in 1 min 00 s by this computer's clock",
         ),
     ],
 )  # fmt: skip

@@ -237,7 +237,7 @@ def test_the_closing_edges_are_told_on_the_page() -> None:
     found = graph(run)
     assert found is not None
     assert found.closing == {Edge(0, 1)}
-    assert "A cycle: b depends on a, which depends on it." in page(run, NOW)
+    assert "A cycle: b depends on a, which depends on b." in page(run, NOW)
 
 
 def text_of(html: str) -> str:
@@ -257,4 +257,4 @@ def test_a_graph_that_is_too_large_to_draw_is_listed_by_layer() -> None:
     middle = " ".join(f"· s{n}" for n in range(60))
     assert layers == f"1 ✓ start 2 {middle} after start 3 · end after s0, s1, end (a cycle)"
     assert html.count('<a href="#step-0">') == 1
-    assert "A cycle: end depends on end, which depends on it." in html
+    assert "A cycle: end depends on end, which depends on end." in html

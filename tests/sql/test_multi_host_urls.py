@@ -33,7 +33,7 @@ def test_hosts_are_listed_as_libpq_lists_them(query: str, hosts: list[tuple[str,
 
 
 def test_ports_that_do_not_fit_the_hosts_are_refused() -> None:
-    with pytest.raises(ValueError, match="3 hosts and 2 ports"):
+    with pytest.raises(ValueError, match="3 hosts but 2 ports"):
         open_store("postgresql://me@/db?host=a,b,c&port=1,2")
 
 
@@ -45,7 +45,7 @@ def test_a_port_that_is_none_is_refused(url: str) -> None:
 
 @pytest.mark.parametrize("parameter", ["sslmode=x", "target_session_attrs=x"])
 async def test_a_parameter_that_is_not_understood_is_told(parameter: str) -> None:
-    with pytest.raises(WorkflowStoreError, match="Check the URL's parameters"):
+    with pytest.raises(WorkflowStoreError, match="Check the URL parameters"):
         await open_store(f"postgresql://me@127.0.0.1/db?{parameter}").open()
 
 

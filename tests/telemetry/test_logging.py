@@ -38,7 +38,7 @@ def _everything_is_taken(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def said(caplog: pytest.LogCaptureFixture, by: str = "") -> list[tuple[str, str]]:
-    """Return the level and the text of each of our lines, of one module or of all."""
+    """Return the level and the text of each log line, of one logger or of all."""
     name = f"workflow_store.{by}"
     return [
         (record.levelname, record.getMessage())
@@ -65,7 +65,7 @@ async def test_opening_migrating_and_closing_are_said_once(
         await store.close()
     where = masked(empty_url)
     assert said(caplog) == [
-        ("INFO", f"{where}: migrated from revision none to {REVISION}"),
+        ("INFO", f"{where}: created the tables at revision {REVISION}"),
         ("INFO", f"{where}: opened"),
         ("INFO", f"{where}: closed"),
         ("INFO", f"{where}: opened"),
@@ -85,7 +85,7 @@ async def test_a_downgrade_is_said_and_a_migration_that_changes_nothing_is_not(
     await migrate.downgrade(empty_url, "base")
     assert [text.rpartition(": ")[2] for _, text in said(caplog)] == [
         f"migrated from revision {NEXT} to {FIRST}",
-        f"migrated from revision {FIRST} to none",
+        "dropped the tables",
     ]
 
 
@@ -223,11 +223,11 @@ async def test_who_lost_a_claim_and_who_took_over_is_said(
             await store.renew_claim(claim)
         lost = (
             "INFO",
-            f"'first' lost its claim {claim.token} on run 'run': it was claimed again, released "
+            f"'first' lost claim {claim.token} on run 'run': the run was claimed again, released "
             "or deleted",
         )
         assert said(caplog) == [
-            ("INFO", "'second' took over run 'run', which was abandoned"), lost, lost,
+            ("INFO", "'second' took over abandoned run 'run'"), lost, lost,
         ]  # fmt: skip
 
 

@@ -6,7 +6,7 @@ import sys
 
 __all__ = ["MISSING_EXTRA", "main"]
 
-MISSING_EXTRA = "The command needs more packages: pip install 'workflow-store[cli]'"
+MISSING_EXTRA = "This command requires additional packages: pip install 'workflow-store[cli]'"
 
 
 def main() -> None:

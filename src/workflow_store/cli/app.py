@@ -26,7 +26,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="""Migrate, inspect, copy and check a database of workflow runs.
 
-    Exit status: 0 success, 1 failure or a negative answer, 2 usage error, 3 database
+    Exit status: 0 success, 1 failure or a failed check, 2 usage error, 3 database
     unreachable.""",
 )
 

@@ -102,17 +102,15 @@ def display_url(url: str | None) -> str:
 
 def validate_url(url: str | None) -> None:
     """Fail if the URL is invalid or names a database in memory, which is always empty."""
-    from ..sql.urls import DatabaseUrl, default_url
+    from ..sql.urls import DatabaseUrl
 
     name = display_url(url)
-    url = url or default_url()
-    if not url.startswith(_MEMORY) and not DatabaseUrl.parse(url).is_in_memory:
-        return
-    fail(
-        f"{name} does not outlive this command: pass --url or set WORKFLOW_STORE_URL to a file "
-        "or a server.",
-        Exit.USAGE,
-    )
+    if name.startswith(_MEMORY) or DatabaseUrl.parse(url).is_in_memory:
+        fail(
+            f"Data in {name} is lost when this command exits: use --url or WORKFLOW_STORE_URL to "
+            "specify a SQLite file or a PostgreSQL server.",
+            Exit.USAGE,
+        )
 
 
 @asynccontextmanager

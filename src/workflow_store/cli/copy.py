@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..formatting import counted
 from .common import display_url, fail, opened, print_data, print_message, run
 from .options import Json
 from .progress import Advance, progress
@@ -25,10 +26,9 @@ _MAX_NAMES = 10
 """How many of the runs that were left alone are named."""
 
 _ADVICE = {
-    "newer": "newer in DST than in SRC and were left alone; if SRC is right, delete them in DST "
-    "(workflow-store runs delete) and copy again",
-    "extra": "only in DST and were left alone; if they were deleted in SRC, delete them in DST "
-    "too (workflow-store runs delete)",
+    "newer": "newer in DST than in SRC (if SRC is right, use workflow-store runs delete in DST, "
+    "then copy again)",
+    "extra": "only in DST (if deleted in SRC, use workflow-store runs delete in DST too)",
 }
 
 
@@ -45,21 +45,22 @@ def copy(
     schema: Annotated[
         str | None,
         typer.Option("--schema", metavar="NAME", envvar="WORKFLOW_STORE_SCHEMA",
-                     help="The PostgreSQL schema of the tables, on both sides."),
+                     help="The PostgreSQL schema of the tables in SRC and DST."),
     ] = None,
     source_schema: Annotated[
         str | None,
         typer.Option("--source-schema", metavar="NAME",
-                     help="The PostgreSQL schema in SRC, if it differs."),
+                     help="The PostgreSQL schema in SRC, if different."),
     ] = None,
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Copy all runs from one store to another.
 
     Steps keep their order and times; claims are not copied. An interrupted copy continues when it
-    is run again. Runs that exist only in DST, or are newer there, are left alone. Afterwards both
-    sides are compared; if they differ, the exit status is 1. DST must have its tables
-    (workflow-store migrate); a SQLite file is created.
+    is run again. Runs that exist only in DST, or are newer there, are left alone. Afterwards the
+    two stores are compared; if they differ, the exit status is 1. The tables must already exist in
+    DST (run workflow-store migrate first), unless DST is a SQLite file, which is created if
+    necessary.
 
     Example: workflow-store copy sqlite:///runs.db postgresql://user:password@host/name
     """
@@ -88,21 +89,22 @@ def copy(
         print_message(f"SRC  {_describe(comparison.source)}  {display_url(source)}")
         print_message(f"DST  {_describe(comparison.destination)}  {display_url(destination)}")
         print_message(
-            f"{outcomes[Outcome.NEW]:,} runs {would_be}copied, {outcomes[Outcome.CHANGED]:,} "
-            f"{would_be}updated, {outcomes[Outcome.SAME]:,} equal on both sides in {took_s:.1f} s."
+            f"{counted(outcomes[Outcome.NEW], 'run')} {would_be}copied, "
+            f"{outcomes[Outcome.CHANGED]:,} {would_be}updated, "
+            f"{outcomes[Outcome.SAME]:,} identical in {took_s:.1f} s."
         )
     for outcome, names in conflicts.items():
         count = comparison.outcomes[outcome]
         if count:
             listed = ", ".join(map(repr, names)) + (", …" if count > len(names) else "")
-            print_message(f"{count:,} runs are {_ADVICE[outcome.value]}: {listed}")
+            print_message(f"{counted(count, 'run')} left alone, {_ADVICE[outcome.value]}: {listed}")
     if dry_run:
         return
     if not comparison.complete:
         fail("SRC is being written to: stop its writers, then copy again.")
     if not comparison.agree:
-        fail("Both sides differ.")
-    print_message("Both sides agree.")
+        fail("The two stores differ.")
+    print_message("The two stores match.")
 
 
 async def _copy(
@@ -141,7 +143,8 @@ async def _copy(
 
 
 def _describe(digest: Digest) -> str:
-    return f"{digest.runs:,} runs, {digest.steps:,} steps, SHA-256 {digest.sha256[:16]}"
+    runs, steps = counted(digest.runs, "run"), counted(digest.steps, "step")
+    return f"{runs}, {steps}, SHA-256 {digest.sha256[:16]}"
 
 
 def _to_json(comparison: Comparison) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..formatting import counted
 from .common import Exit, display_url, print_data, print_message, run, validate_url
 from .options import Json, Schema, Url
 from .progress import draw
@@ -30,10 +31,10 @@ def doctor(
     ] = 3600.0,
     as_json: Json = False,
 ) -> None:
-    """Check the database, and advise on every problem.
+    """Check the database and suggest a fix for each problem.
 
-    Each finding is good, a warning or bad. The database is only read. The exit status is 1 if
-    anything is bad.
+    Each finding is rated good, warning or bad. The command never writes to the database. The exit
+    status is 1 if any finding is bad.
 
     Example: workflow-store doctor --url postgresql://user:password@host/name
     """
@@ -54,7 +55,7 @@ def doctor(
     verdicts = [finding.verdict for finding in findings]
     print_message(
         f"{display_url(url)}: {verdicts.count(Verdict.GOOD)} good, "
-        f"{verdicts.count(Verdict.WARNING)} warnings, {verdicts.count(Verdict.BAD)} bad."
+        f"{counted(verdicts.count(Verdict.WARNING), 'warning')}, {verdicts.count(Verdict.BAD)} bad."
     )
     if Verdict.BAD in verdicts:
         raise typer.Exit(Exit.FAILURE)

@@ -93,6 +93,6 @@ def _describe(error: Exception) -> tuple[str, Exit]:
         return MISSING_EXTRA, Exit.FAILURE
     return (
         f"Unexpected {type(error).__name__}: this is a bug in workflow-store. Set "
-        "WORKFLOW_STORE_TRACEBACK=1 to see the traceback, which may contain values.",
+        "WORKFLOW_STORE_TRACEBACK=1 to see the traceback, which may contain stored data.",
         Exit.FAILURE,
     )

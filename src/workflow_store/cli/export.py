@@ -1,4 +1,4 @@
-"""The commands that write runs as lines of JSON, and read them back."""
+"""The commands that export runs to JSON Lines and import them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import IO, TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import InvalidStateError
+from ..formatting import counted
 from .common import (
     Exit,
     display_url,
@@ -39,9 +40,9 @@ def export(
     url: Url = None,
     schema: Schema = None,
 ) -> None:
-    """Print runs as lines of JSON.
+    """Print runs as JSON Lines.
 
-    Each line is a run, {"run": …, "steps": […]}, in the wire form. The newest run comes first.
+    Each line is a run, {"run": …, "steps": […]}. The newest run comes first.
 
     Example: workflow-store export --all | gzip > runs.jsonl.gz
     """
@@ -65,7 +66,7 @@ def export(
     count = run(work())
     if run_task_id is not None and not count:
         fail_run_not_found(run_task_id, url)
-    print_message(f"{count:,} runs exported.")
+    print_message(f"{counted(count, 'run')} exported.")
 
 
 async def _ids(store: ResumableWorkflowStore, run_task_id: str | None) -> AsyncIterator[str]:
@@ -81,16 +82,17 @@ async def _ids(store: ResumableWorkflowStore, run_task_id: str | None) -> AsyncI
 
 def import_(
     file: Annotated[
-        Path, typer.Argument(metavar="[FILE]", help="The lines; - is standard input.")
+        Path, typer.Argument(metavar="[FILE]", help="The file to import, or - for standard input.")
     ] = Path("-"),
     url: Url = None,
     schema: Schema = None,
 ) -> None:
-    """Import runs from lines of JSON.
+    """Import runs from JSON Lines.
 
-    The lines have the form that export prints. Each run is made equal to its line, so importing
-    again changes nothing. A run that is newer in the database is left alone and reported, and the
-    exit status is then 1. The import stops at an invalid line; the lines before it are imported.
+    The input must be in the format written by export. Each run is overwritten with the contents of
+    its line, so importing twice changes nothing. A run that is newer in the database is left alone
+    and reported, and the exit status is then 1. The import stops at an invalid line; the lines
+    before it are imported.
 
     Example: workflow-store import runs.jsonl --url postgresql://user:password@host/name
     """
@@ -115,21 +117,21 @@ def import_(
                 try:
                     result = runner.run(put_run(store, from_line(line)))
                 except InvalidStateError as error:
-                    fail(f"Line {number:,}: {error}. The lines before it are imported.")
+                    fail(f"Line {number:,}: {error}. The lines before it were imported.")
                 outcomes[result.outcome] += 1
                 advance(1)
                 if result.outcome is Outcome.NEWER:
                     print_message(
-                        f"Run {result.run_task_id!r} is newer in the database: left alone."
+                        f"Run {result.run_task_id!r} is newer in the database and was left alone."
                     )
         finally:
             runner.run(stack.aclose())
     print_message(
-        f"{outcomes[Outcome.NEW]:,} runs imported, {outcomes[Outcome.CHANGED]:,} updated, "
-        f"{outcomes[Outcome.SAME]:,} already equal, {outcomes[Outcome.NEWER]:,} left alone."
+        f"{counted(outcomes[Outcome.NEW], 'run')} imported, {outcomes[Outcome.CHANGED]:,} updated, "
+        f"{outcomes[Outcome.SAME]:,} unchanged, {outcomes[Outcome.NEWER]:,} left alone."
     )
     if outcomes[Outcome.NEWER]:
-        fail(f"Some runs in {display_url(url)} are newer than their lines.")
+        fail(f"Some runs in {display_url(url)} are newer than the versions in the input.")
 
 
 def _lines(file: Path, files: ExitStack) -> IO[bytes]:
@@ -137,7 +139,4 @@ def _lines(file: Path, files: ExitStack) -> IO[bytes]:
         if sys.stdin is None:
             fail("Standard input is closed.", Exit.USAGE)
         return sys.stdin.buffer
-    try:
-        return files.enter_context(file.open("rb"))
-    except OSError as error:
-        fail(f"{file}: {error.strerror}.")
+    return files.enter_context(file.open("rb"))

@@ -26,8 +26,8 @@ def migrate(
 ) -> None:
     """Create the tables, or migrate them to the newest revision.
 
-    Several replicas may run this at once: one migrates, the others wait. With --sql, nothing is
-    connected to, and --to may be a range such as ws_0001:head.
+    Several replicas may run this at once: one migrates, the others wait. With --sql, no database
+    connection is made, and --to may be a range such as ws_0001:head.
 
     Example: workflow-store migrate --url postgresql://user:password@host/name
     """
@@ -49,8 +49,8 @@ def migrate(
 def check(url: Url = None, schema: Schema = None, as_json: Json = False) -> None:
     """Check whether the tables are up to date.
 
-    If they are not at the revision that this version needs, the exit status is 1, and a message
-    says what to do.
+    If they are not at the revision that this version requires, the exit status is 1, and a
+    message explains what to do.
 
     Example: workflow-store check && start-the-application
     """
@@ -59,20 +59,18 @@ def check(url: Url = None, schema: Schema = None, as_json: Json = False) -> None
 
     async def work() -> None:
         validate_url(url)
-        revision: str | None = REVISION
-        mismatch: SchemaMismatchError | None = None
         try:
             await migrations.check(url, schema=schema)
         except SchemaMismatchError as error:
-            mismatch, revision = error, error.found
+            if as_json:
+                report = {"ok": False, "revision": error.found, "needed": REVISION}
+                print_data(json.dumps(report))
+            raise
         if as_json:
-            ok = mismatch is None
-            print_data(json.dumps({"ok": ok, "revision": revision, "needed": REVISION}))
-        if mismatch is not None:
-            fail(str(mismatch))
+            print_data(json.dumps({"ok": True, "revision": REVISION, "needed": REVISION}))
         print_message(
-            f"{display_url(url)} is at revision {REVISION}, which this version of "
-            "workflow-store needs."
+            f"{display_url(url)} is at revision {REVISION}, as this version of workflow-store "
+            "requires."
         )
 
     run(work())
@@ -99,7 +97,7 @@ def current(url: Url = None, schema: Schema = None, as_json: Json = False) -> No
 
 def downgrade(
     revision: Annotated[
-        str, typer.Argument(metavar="REV", help="The older revision, or base to drop the tables.")
+        str, typer.Argument(metavar="REV", help="The older revision, or 'base' to drop the tables.")
     ],
     url: Url = None,
     schema: Schema = None,
@@ -107,7 +105,7 @@ def downgrade(
 ) -> None:
     """Downgrade the tables to an older revision.
 
-    The revision base drops them, with all runs.
+    Downgrading to 'base' drops the tables and every run in them.
 
     Example: workflow-store downgrade ws_0001 --yes
     """
@@ -120,7 +118,7 @@ def downgrade(
         _report_change(url, before, after)
 
     _require_known(revision)
-    loss = "drops all runs of" if revision == "base" else "changes the tables of"
+    loss = "drops every run in" if revision == "base" else "changes the tables in"
     confirm(f"Downgrading to {revision} {loss} {display_url(url)}.", yes=yes)
     run(work())
 
@@ -135,8 +133,13 @@ def _require_known(revision: str) -> None:
 
 
 def _report_change(url: str | None, before: str | None, after: str | None) -> None:
+    name = display_url(url)
     if before == after:
-        change = f"is already at revision {after or 'none'}; nothing was changed."
+        state = f"is already at revision {after}" if after else "has no tables"
+        print_message(f"{name} {state}; nothing was changed.")
+    elif before is None:
+        print_message(f"Created the tables in {name} at revision {after}.")
+    elif after is None:
+        print_message(f"Dropped the tables in {name}.")
     else:
-        change = f"was migrated from revision {before or 'none'} to {after or 'none'}."
-    print_message(f"{display_url(url)} {change}")
+        print_message(f"{name} was migrated from revision {before} to {after}.")

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .common import display_url, fail, fail_run_not_found, opened, print_data, print_message, run
+from ..formatting import counted
+from .common import display_url, fail_run_not_found, opened, print_data, print_message, run
 from .errors import Commands
 from .options import Json, Schema, Url, Yes, confirm, parse_status, parse_time
 from .progress import draw, progress
@@ -75,7 +76,8 @@ def list_(
 ) -> None:
     """List runs, newest first.
 
-    A TIME has its offset (2026-01-31T23:59:59Z), is a date (2026-01-31), or is an age (12h, 30d).
+    TIME is a timestamp with a UTC offset (2026-01-31T23:59:59Z), a date (2026-01-31), or an age
+    (12h, 30d).
 
     Example: workflow-store runs list --step-status failed --created-after 12h
     """
@@ -103,7 +105,7 @@ def list_(
 
     draw(runs_table(page, datetime.now(UTC)))
     if page.next_cursor is not None:
-        print_message(f"There are more runs: --cursor {page.next_cursor}")
+        print_message(f"There are more runs. To list them, pass --cursor {page.next_cursor}")
 
 
 @runs.command()
@@ -119,13 +121,14 @@ def show(
     html: Annotated[
         Path | None,
         typer.Option(
-            "--html", metavar="FILE", help="Write a self-contained page; - is standard output."
+            "--html", metavar="FILE", help="Write an HTML page to a file, or - for standard output."
         ),
     ] = None,
 ) -> None:
     """Show the timeline of a run.
 
-    Each step has a bar, and a note if it waits or failed. The dependencies between steps follow.
+    Each step is drawn as a bar, with a note if it is waiting or has failed. The dependencies
+    between steps follow.
 
     Example: workflow-store runs show run-1 --html run-1.html
     """
@@ -155,7 +158,12 @@ def show(
     else:
         from ..rendering.html import page
 
-        _write(html, page(snapshot, now))
+        text = page(snapshot, now)
+        if str(html) == "-":
+            print_data(text.rstrip("\n"))
+        else:
+            html.write_text(text, encoding="utf-8")
+            print_message(f"Wrote {html}.")
 
 
 @runs.command()
@@ -193,8 +201,8 @@ def purge(
 ) -> None:
     """Delete old runs that have ended.
 
-    A run has ended if all its steps have. The oldest runs are deleted first, in small
-    transactions, so other writers are hardly delayed. An interrupted purge leaves no run partly
+    A run has ended if all its steps have ended. The oldest runs are deleted first, in small
+    transactions, to minimize delays for other writers. An interrupted purge leaves no run partly
     deleted.
 
     Example: workflow-store runs purge --created-before 90d --dry-run
@@ -218,7 +226,7 @@ def purge(
         deleted = 0 if dry_run else count
         print_data(json.dumps({"deleted": deleted, "found": count, "dry_run": dry_run}))
     else:
-        print_message(f"{count:,} runs {'would be' if dry_run else 'were'} deleted.")
+        print_message(f"{counted(count, 'run')} {'would be ' if dry_run else ''}deleted.")
 
 
 async def _count_ended(store: ResumableWorkflowStore, created_before: datetime) -> int:
@@ -231,14 +239,3 @@ async def _count_ended(store: ResumableWorkflowStore, created_before: datetime) 
                 count += 1
                 advance(1)
     return count
-
-
-def _write(path: Path, text: str) -> None:
-    if str(path) == "-":
-        print_data(text.rstrip("\n"))
-        return
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        fail(f"{path}: {error.strerror}.")
-    print_message(f"Wrote {path}.")

@@ -169,18 +169,11 @@ def _closing_edges(links: list[list[int]]) -> Iterator[Edge]:
 
 
 def _layers(links: list[list[int]], closing: frozenset[Edge]) -> list[int]:
+    acyclic = {
+        node: [need for need in needs if Edge(need, node) not in closing]
+        for node, needs in enumerate(links)
+    }
     layer = [0] * len(links)
-    sorter = TopologicalSorter(
-        {
-            node: [need for need in needs if Edge(need, node) not in closing]
-            for node, needs in enumerate(links)
-        }
-    )
-    sorter.prepare()
-    number = 0
-    while ready := sorter.get_ready():
-        for node in ready:
-            layer[node] = number
-        sorter.done(*ready)
-        number += 1
+    for node in TopologicalSorter(acyclic).static_order():
+        layer[node] = max((layer[need] + 1 for need in acyclic[node]), default=0)
     return layer

@@ -35,7 +35,7 @@ _LAYER_GAP = 36.0
 _ARROW_HEAD = 6.0
 _BACK_EDGE_MARGIN = 24.0
 _MARGIN = 6.0
-_SWEEPS = 4
+_SWEEPS = 2
 
 _Slot = tuple[int, int]
 """A node's position and a layer: its box in its own layer, the lane of its edges in others."""
@@ -45,7 +45,6 @@ _Slot = tuple[int, int]
 class Box:
     """The box of a node, in pixels."""
 
-    position: int
     node: Node
     label: str
     x: float
@@ -112,16 +111,12 @@ class _Layout:
 
     def _sweeps(self) -> Iterator[tuple[list[_Slot], dict[_Slot, list[_Slot]]]]:
         """Yield each layer with its neighbours on one side, left to right, then right to left."""
-        for number in range(_SWEEPS):
-            if number % 2 == 0:
-                yield from ((layer, self._before) for layer in self._layers)
-            else:
-                yield from ((layer, self._after) for layer in reversed(self._layers))
+        for _ in range(_SWEEPS):
+            yield from ((layer, self._before) for layer in self._layers)
+            yield from ((layer, self._after) for layer in reversed(self._layers))
 
     def _order(self) -> None:
-        rank: dict[_Slot, float] = {}
-        for layer in self._layers:
-            rank.update((slot, at / len(layer)) for at, slot in enumerate(layer))
+        rank = {slot: at / len(layer) for layer in self._layers for at, slot in enumerate(layer)}
         for layer, near in self._sweeps():
             layer.sort(
                 key=lambda slot: fmean(rank[neighbour] for neighbour in near.get(slot, [slot]))
@@ -175,7 +170,6 @@ class _Layout:
         bottom = max(self._middle.values()) + _HEIGHT / 2 + _MARGIN
         boxes = [
             Box(
-                position=at,
                 node=node,
                 label=labels[at],
                 x=columns[node.layer][0],

@@ -8,21 +8,19 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import cache
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from ..formatting import duration
-from ..state import JsonValue, WorkflowStepState
 from ..store import RunSnapshot
 from .escaping import escape_invisible, pretty_json
-from .graph import Graph, Node, graph
+from .graph import Node, graph
 from .graph_layout import layout
 from .status_styles import STATUS_STYLES, StatusStyle, style_of
-from .timeline import Bar, Timeline, format_time, timeline
+from .timeline import Bar, Timeline, format_duration, format_time, timeline
 
 __all__ = ["page"]
 
@@ -34,8 +32,7 @@ def page(snapshot: RunSnapshot, now: datetime) -> str:
     """Return a run as an HTML page: its timeline, its dependencies and all its values.
 
     Values are complete, and folded. The page follows the reader's light or dark colour scheme.
-    The dependencies are drawn as a graph; above 60 steps or 400 edges,
-    they are listed by layer.
+    The dependencies are drawn as a graph; above 60 steps or 400 edges, they are listed by layer.
 
     Args:
         snapshot: the run and its steps.
@@ -45,7 +42,11 @@ def page(snapshot: RunSnapshot, now: datetime) -> str:
         The page, to be encoded as UTF-8.
     """
     run = snapshot.run
+    counts = Counter(step.status for step in snapshot.steps)
     dependencies = graph(snapshot)
+    nodes = dependencies.nodes if dependencies else []
+    needs = {node.step_id: [nodes[need] for need in node.needs] for node in nodes}
+    closing = sorted(dependencies.closing) if dependencies else []
     times = timeline(snapshot, now, dependencies)
     return _template().render(
         run=run,
@@ -57,18 +58,24 @@ def page(snapshot: RunSnapshot, now: datetime) -> str:
             ("Workspace", run.workspace_id),
             ("Entry point", run.entry_point),
         ],
-        counts=_counts(snapshot.steps),
+        counts=[
+            (style, counts[status]) for status, style in STATUS_STYLES.items() if counts[status]
+        ],
         times=times,
-        rows=_rows(times, dependencies),
-        planned=_planned(dependencies),
+        rows=[_row(times, bar, needs.get(bar.step.step_id, [])) for bar in times.bars],
+        planned=[
+            (style_of(node), node, ", ".join(need.step_id for need in needs[node.step_id]))
+            for node in nodes
+            if node.step is None
+        ],
         graph=dependencies,
         drawing=None if dependencies is None else layout(dependencies),
         anchors={step.step_id: f"step-{at}" for at, step in enumerate(snapshot.steps)},
-        cycles=_cycles(dependencies),
+        cycles=[(nodes[edge.after].step_id, nodes[edge.before].step_id) for edge in closing],
         values=[
-            _value("Input", run.input),
-            _value("Context", run.context),
-            _value("Definition", run.definition),
+            _value("Input", pretty_json(run.input)),
+            _value("Context", pretty_json(run.context)),
+            _value("Definition", pretty_json(run.definition)),
         ],
     )
 
@@ -99,36 +106,18 @@ class _Row:
     values: list[_Value]
 
 
-def _value(name: str, value: JsonValue) -> _Value:
-    return _text_value(name, pretty_json(value))
-
-
-def _text_value(name: str, text: str) -> _Value:
+def _value(name: str, text: str) -> _Value:
     size = len(text.encode())
     return _Value(name, text, size, size <= _OPEN_UP_TO_BYTES)
 
 
-def _duration(delta: timedelta) -> str:
-    return duration(delta.total_seconds())
-
-
-def _counts(steps: list[WorkflowStepState]) -> list[tuple[StatusStyle, int]]:
-    counts = Counter(step.status for step in steps)
-    return [(style, counts[status]) for status, style in STATUS_STYLES.items() if counts[status]]
-
-
-def _rows(times: Timeline, dependencies: Graph | None) -> list[_Row]:
-    nodes = {node.step_id: node for node in dependencies.nodes} if dependencies is not None else {}
-    return [_row(times, bar, dependencies, nodes.get(bar.step.step_id)) for bar in times.bars]
-
-
-def _row(times: Timeline, bar: Bar, dependencies: Graph | None, node: Node | None) -> _Row:
+def _row(times: Timeline, bar: Bar, needs: list[Node]) -> _Row:
     step = bar.step
     values = []
     if step.error is not None:
-        values.append(_text_value("Error", escape_invisible(step.error, lines=True)))
+        values.append(_value("Error", escape_invisible(step.error, lines=True)))
     if step.result is not None:
-        values.append(_value("Result", step.result))
+        values.append(_value("Result", pretty_json(step.result)))
     left = times.at(bar.begin) if bar.begin else 0.0
     width = times.at(bar.end) - left if bar.end else 0.0
     return _Row(
@@ -136,29 +125,10 @@ def _row(times: Timeline, bar: Bar, dependencies: Graph | None, node: Node | Non
         style=STATUS_STYLES[step.status],
         left=f"{left:.3%}",
         width=f"{width:.3%}",
-        took="" if bar.took is None else _duration(bar.took),
-        needs=[dependencies.nodes[need] for need in node.needs] if dependencies and node else [],
+        took="" if bar.took is None else format_duration(bar.took),
+        needs=needs,
         values=values,
     )
-
-
-def _planned(dependencies: Graph | None) -> list[tuple[StatusStyle, Node, str]]:
-    """Return the nodes that the run has not written, and their dependencies."""
-    if dependencies is None:
-        return []
-    return [
-        (style_of(node), node, ", ".join(dependencies.nodes[need].step_id for need in node.needs))
-        for node in dependencies.nodes
-        if node.step is None
-    ]
-
-
-def _cycles(dependencies: Graph | None) -> list[tuple[str, str]]:
-    """Return the dependencies that close a cycle: the dependent step and its dependency."""
-    if dependencies is None:
-        return []
-    ids = [node.step_id for node in dependencies.nodes]
-    return [(ids[edge.after], ids[edge.before]) for edge in sorted(dependencies.closing)]
 
 
 # -- the template ----------------------------------------------------------------------
@@ -177,7 +147,7 @@ def _template() -> Template:
     environment.filters["line"] = escape_invisible
     environment.filters["time"] = format_time
     environment.filters["style"] = style_of
-    environment.filters["duration"] = _duration
+    environment.filters["duration"] = format_duration
     return environment.get_template("page.html")
 
 

@@ -16,13 +16,13 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from ..formatting import coarse_duration, duration
+from ..formatting import coarse_duration
 from ..state import RunSummary, TaskStatus, WorkflowExecutionState
 from ..store import RunPage, RunSnapshot
 from .console import ConsoleText, WrappedRow
 from .graph import Graph, Node, graph
 from .status_styles import PLANNED, STATUS_STYLES, UNKNOWN, StatusStyle, style_of
-from .timeline import Bar, Timeline, format_time, timeline
+from .timeline import Bar, Timeline, format_duration, format_time, timeline
 
 __all__ = ["run_view", "runs_table"]
 
@@ -117,7 +117,7 @@ def _head(fmt: ConsoleText, run: WorkflowExecutionState, times: Timeline, now: d
 def _timeline_lines(fmt: ConsoleText, times: Timeline) -> Iterator[RenderableType]:
     """Yield a line for the axis and one for each step: symbol, id, bar, duration, note."""
     notes = ["; ".join(filter(None, (bar.note, bar.error_line))) for bar in times.bars]
-    took = ["" if bar.took is None else duration(bar.took.total_seconds()) for bar in times.bars]
+    took = ["" if bar.took is None else format_duration(bar.took) for bar in times.bars]
     longest_id = max(cell_len(fmt.text(bar.step.step_id).plain) for bar in times.bars)
     longest_note = max(cell_len(fmt.text(note).plain) for note in notes)
     beside = fmt.width >= _NARROW and longest_note > 0

@@ -11,7 +11,7 @@ from ..state import TaskStatus, WorkflowStepState
 from ..store import RunSnapshot
 from .graph import Graph
 
-__all__ = ["Bar", "Tick", "Timeline", "format_time", "timeline"]
+__all__ = ["Bar", "Tick", "Timeline", "format_duration", "format_time", "timeline"]
 
 _TICK_STEPS = [
     *(timedelta(milliseconds=count) for count in (1, 2, 5, 10, 20, 50, 100, 200, 500)),
@@ -107,7 +107,7 @@ class Timeline:
             return
         step = next(step for step in _TICK_STEPS if self.span // step <= limit)
         for index in range(1, self.span // step + 1):
-            label = duration((step * index).total_seconds(), brief=True)
+            label = format_duration(step * index, brief=True)
             yield Tick(step * index / self.span, label)
 
 
@@ -149,18 +149,18 @@ def _bar(step: WorkflowStepState, now: datetime, unmet: tuple[str, ...]) -> Bar:
         if ended:
             problem = f"{step.status} at an unknown time"
         elif now < begin:
-            problem = f"starts {_duration(begin - now)} from now, by this computer's clock"
+            problem = f"starts in {format_duration(begin - now)} by this computer's clock"
         else:
             took = now - begin
     elif started is None:
-        problem = "has an end but no start"
+        problem = "has an end time but no start time"
     elif completed < started:
         end = begin
-        problem = f"ended {_duration(started - completed)} before it started"
+        problem = f"ended {format_duration(started - completed)} before it started"
     else:
         took = completed - started
         if not ended:
-            problem = f"has an end but is {step.status}"
+            problem = f"has an end time, but its status is {step.status}"
     return Bar(
         step=step,
         begin=begin,
@@ -172,8 +172,9 @@ def _bar(step: WorkflowStepState, now: datetime, unmet: tuple[str, ...]) -> Bar:
     )
 
 
-def _duration(delta: timedelta) -> str:
-    return duration(delta.total_seconds())
+def format_duration(delta: timedelta, *, brief: bool = False) -> str:
+    """Return a duration, as `formatting.duration` does."""
+    return duration(delta.total_seconds(), brief=brief)
 
 
 def format_time(time: datetime, timespec: str = "seconds") -> str:

@@ -112,7 +112,7 @@ class Database(Executor):
         await self._group_commit.room.acquire()
         try:
             if self._closed:
-                raise StoreClosedError("The store was closed while the call waited.")
+                raise StoreClosedError("The store was closed while the call was waiting.")
             row = make_row(self.dialect, *args, **kwargs)
             return await self._group_commit.write(write, write.key(row), row, _size(row), note)
         finally:

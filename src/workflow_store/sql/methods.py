@@ -10,6 +10,7 @@ from functools import partial
 from typing import Unpack
 
 from ..errors import RunNotFoundError
+from ..formatting import counted
 from ..pagination import PageRequest, Position, RunFilters
 from ..state import TERMINAL, JsonValue, WorkflowExecutionState, WorkflowStepState
 from ..store import (
@@ -172,7 +173,9 @@ class ResumableMethods(StoreMethods, ResumableWorkflowStore):
                 await asyncio.sleep(_PAUSE_S)
         finally:  # an interrupted purge raises an error, and only the log has its progress
             _LOG.info(
-                "a purge deleted %d runs created before %s", count, created_before.isoformat()
+                "a purge deleted %s created before %s",
+                counted(count, "run"),
+                created_before.isoformat(),
             )
 
     # -- share --------------------------------------------------------------------------
@@ -205,7 +208,7 @@ class ResumableMethods(StoreMethods, ResumableWorkflowStore):
             "abandoned runs",
         )
         for claim in claimed:
-            _LOG_CLAIMS.info("%r took over run %r, which was abandoned", owner, claim.run_task_id)
+            _LOG_CLAIMS.info("%r took over abandoned run %r", owner, claim.run_task_id)
         return claimed
 
     async def renew_claim(self, claim: RunClaim) -> RunClaim:

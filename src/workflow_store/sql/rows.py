@@ -210,6 +210,6 @@ _TURN_S = 0.001
 
 def _corrupt_row_error(subject: str) -> WorkflowStoreError:
     return WorkflowStoreError(
-        f"The stored row of {subject} is corrupt or was changed by another program. Fix the "
+        f"The stored row for {subject} is corrupt or was changed by another program. Fix the "
         "row, restore it from a backup, or delete the run."
     )

@@ -67,7 +67,8 @@ class SqlWorkflowStore(ResumableMethods):
             unused = set(options) - {"statement_timeout_s", "transaction_pooler"}
             if unused:
                 raise ValueError(
-                    f"A caller's engine is not configured: leave out {', '.join(sorted(unused))}."
+                    "These options cannot be used with an engine that you pass in: "
+                    f"{', '.join(sorted(unused))}."
                 )
             self._callers_engine = url_or_engine
             self._url = DatabaseUrl.of_engine(url_or_engine)
@@ -198,8 +199,9 @@ class SqlWorkflowStore(ResumableMethods):
             ValueError: the connection is to another kind of database.
             StoreClosedError: raised by a call if the store is not open.
         """
-        if DatabaseUrl.of_engine(connection.engine).dialect is not self._url.dialect:
-            raise ValueError(f"connection: must be to {self._url.dialect.name}, as this store is")
+        name = self._url.dialect.name
+        if DatabaseUrl.of_engine(connection.engine).dialect.name != name:
+            raise ValueError(f"connection: must be a {name} connection, as this store uses {name}")
         return BoundStore(self, connection, self._telemetry)
 
 

@@ -59,7 +59,7 @@ class DatabaseUrl:
             parsed = make_url(default_url() if url is None else url)
         except (ArgumentError, ValueError):
             # The text is not shown: what cannot be parsed cannot be masked.
-            raise ValueError(f"Not a database URL. Supported are {SUPPORTED_URLS}.") from None
+            raise ValueError(f"Not a database URL. Supported URLs: {SUPPORTED_URLS}.") from None
         dialect = _dialect_named(parsed.drivername)
         dialect.check_url(parsed)
         return cls(dialect, parsed)
@@ -104,7 +104,7 @@ class DatabaseUrl:
 def _dialect_named(name: str) -> StoreDialect:
     dialect = _DIALECTS.get(name)
     if dialect is None:
-        raise ValueError(f"{name!r} is not supported. Supported are {SUPPORTED_URLS}.")
+        raise ValueError(f"{name!r} is not supported. Supported URLs: {SUPPORTED_URLS}.")
     return dialect
 
 

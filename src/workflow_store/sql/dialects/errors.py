@@ -13,7 +13,7 @@ __all__ = [
 ]  # fmt: skip
 
 RETRY_LATER = "Retries did not help; try again later."
-NOT_OUR_TABLES = "The tables are not those of a workflow store."
+NOT_OUR_TABLES = "The tables are not workflow-store tables."
 
 
 class ErrorKind(enum.Enum):
@@ -40,7 +40,7 @@ def classify_by_type(error: BaseException) -> ErrorInfo:
         if isinstance(cause, exc.TimeoutError):
             return ErrorInfo(
                 ErrorKind.UNAVAILABLE,
-                "no connection became free",
+                "no connection became available",
                 "Raise `pool_size` or `pool_timeout_s`, or make fewer concurrent calls.",
             )
         if isinstance(cause, TimeoutError):
@@ -51,11 +51,14 @@ def classify_by_type(error: BaseException) -> ErrorInfo:
             return ErrorInfo(
                 ErrorKind.TRANSIENT,
                 type(cause).__name__,
-                "Check that the server runs and that host and port in the URL are right.",
+                "Check that the server is running and that the host and port in the URL are "
+                "correct.",
             )
         if isinstance(cause, exc.DBAPIError) and cause.connection_invalidated:
             return ErrorInfo(ErrorKind.TRANSIENT, "the connection was lost", RETRY_LATER)
-    return ErrorInfo(ErrorKind.OTHER, type(error).__name__, "The cause has the details.")
+    return ErrorInfo(
+        ErrorKind.OTHER, type(error).__name__, "See the exception's __cause__ for details."
+    )
 
 
 def cause_chain(error: BaseException) -> Iterator[BaseException]:

@@ -54,7 +54,7 @@ def validated_options(options: EngineOptions) -> EngineOptions:
     """
     for name, value in options.items():
         if name not in _DEFAULTS:
-            raise ValueError(f"unknown option {name!r}; the options are {', '.join(_DEFAULTS)}")
+            raise ValueError(f"unknown option {name!r}; supported options: {', '.join(_DEFAULTS)}")
         _validate(name, value)
     return {**_DEFAULTS, **options}
 

@@ -13,7 +13,7 @@ On both databases:
 | `oldest_run` | the number of runs and the age of the oldest | it is older than a year |
 | `orphans` | steps and claims without a run | there are any |
 | `abandoned_claims` | leases that expired without being released | there are any |
-| `running_steps` | steps in `running` for long | their run is not claimed |
+| `running_steps` | steps in status `running` for long | their run is not claimed |
 | `version` | the version of the database | SQLite before 3.35, PostgreSQL before 14 |
 | `sizes` | the sizes of the tables and of their indexes | never |
 | `bloat` | free pages, or dead rows and the last vacuum | there are many |
@@ -114,7 +114,9 @@ async def examine(
         ValueError: the URL is not supported or is `memory://`, or an argument is out of range.
     """
     if str(url or default_url()).startswith("memory:"):
-        raise ValueError("memory:// does not outlive its process: there is nothing to examine")
+        raise ValueError(
+            "a memory:// store exists only within its own process: there is nothing to check"
+        )
     database = DatabaseUrl.parse(url)
     dialect = database.dialect
     schema = (schema or default_schema()) if dialect.supports_schema else None
@@ -181,7 +183,7 @@ async def _run_check(check: Check, examination: Examination) -> Finding | None:
             return await check(examination)
     except TimeoutError:
         advice = "Run doctor again when the database is less busy."
-        return warning(f"not checked: took longer than {LIMIT_S:g} s", advice)
+        return warning(f"not checked: the check took longer than {LIMIT_S:g} s", advice)
     except WorkflowStoreError:
         raise
     except Exception as error:
@@ -198,7 +200,8 @@ async def reachable(examination: Examination) -> Finding:
     if round_trip_s > SLOW_ROUND_TRIP_S:
         return warning(
             answer,
-            "Every write waits for at least one: run closer to the database, or check its load.",
+            "Every write takes at least one round trip: run closer to the database, or check its "
+            "load.",
         )
     return good(answer)
 
@@ -208,12 +211,12 @@ async def clock(examination: Examination) -> Finding:
     apart_s = max(0.0, abs(ahead_s) - examination.round_trip_s / 2)
     warning_s, bad_s = CLOCKS_APART_S
     if apart_s <= warning_s:
-        return good(f"within {max(0.001, abs(ahead_s)):.3f} s of this machine's")
+        return good(f"within {max(0.001, abs(ahead_s)):.3f} s of this machine's clock")
     direction = "ahead of" if ahead_s > 0 else "behind"
     return (bad if apart_s > bad_s else warning)(
-        f"the database's clock is {abs(ahead_s):,.1f} s {direction} this machine's",
-        "Synchronize both machines by NTP: leases go by the database's clock, and the times of "
-        "runs and steps by this machine's.",
+        f"the database's clock is {abs(ahead_s):,.1f} s {direction} this machine's clock",
+        "Synchronize both machines with NTP: leases use the database's clock, and the times of "
+        "runs and steps use this machine's clock.",
     )
 
 

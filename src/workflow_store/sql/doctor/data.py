@@ -18,7 +18,7 @@ from sqlalchemy import (
     union_all,
 )
 
-from ...formatting import coarse_duration, duration
+from ...formatting import coarse_duration, counted, duration
 from ...state import TaskStatus
 from ..models import ClaimRow, RunRow, StepRow
 from .findings import Examination, Finding, as_sql, bad, good, warning
@@ -44,7 +44,7 @@ async def oldest_run(examination: Examination) -> Finding | None:
     if oldest is None:
         return good("no runs")
     age_s = max(0.0, (await _now(examination) - oldest).total_seconds())
-    age = f"{_counted(count, 'run', COUNTED)}, the oldest created {coarse_duration(age_s)} ago"
+    age = f"{counted(count, 'run', COUNTED)}, the oldest created {coarse_duration(age_s)} ago"
     if age_s > OLD_S:
         return warning(
             age,
@@ -62,25 +62,26 @@ async def orphans(examination: Examination) -> Finding | None:
         name = row.__tablename__
         if name not in examination.tables:
             continue
-        count, scope = await _count_without_run(examination, row.run_task_id)
-        checked.append(f"{scope} {name}")
+        noun = name.removesuffix("s")
+        count, scope = await _count_without_run(examination, row.run_task_id, noun)
+        checked.append(scope)
         if count:
-            orphaned.append(f"{count:,} {name}")
+            orphaned.append(counted(count, noun))
             deletion = delete(row).where(row.run_task_id.not_in(select(RunRow.run_task_id)))
             deletions.append(as_sql(examination, deletion))
     if not orphaned:
-        return good(f"none among {' and '.join(checked)}")
+        return good(f"none (checked {' and '.join(checked)})")
     return bad(
-        f"{' and '.join(orphaned)} without a run, among {' and '.join(checked)}; they reappear "
-        "if a run is created under the same id",
+        f"{' and '.join(orphaned)} without a run (checked {' and '.join(checked)}); they will "
+        "reappear if a run with the same ID is created",
         f"Back up the database, then run: {' '.join(deletions)}",
     )
 
 
-async def _count_without_run(examination: Examination, column: Any) -> tuple[int, str]:
-    """Return how many rows have no run, and among how many."""
+async def _count_without_run(examination: Examination, column: Any, noun: str) -> tuple[int, str]:
+    """Return how many rows have no run, and how many were checked."""
     count = await _count(examination, column, limit=COUNTED)
-    scope = f"all {count:,}"
+    scope = counted(count, noun)
     rows: Any = select(column)
     if count > COUNTED:
         # Both ends of the index on the run's id: a random sample if ids are random.
@@ -89,7 +90,7 @@ async def _count_without_run(examination: Examination, column: Any) -> tuple[int
             for order in (column, column.desc())
         ]
         rows = union_all(*(select(end.c.run_task_id) for end in ends))
-        scope = f"{COUNTED:,} of over {COUNTED:,}"
+        scope = f"{COUNTED:,} of {counted(count, noun, COUNTED)}"
     sample = rows.subquery()
     without_run = ~exists().where(RunRow.run_task_id == sample.c.run_task_id)
     query = select(func.count()).select_from(sample).where(without_run)
@@ -103,14 +104,14 @@ async def abandoned_claims(examination: Examination) -> Finding | None:
     expired = ClaimRow.expires_at <= now
     count = await _count(examination, ClaimRow.expires_at, expired, limit=FEW)
     if not count:
-        return good("no lease expired without a release")
+        return good("no expired leases waiting to be released")
     first = select(ClaimRow.expires_at).where(expired).order_by(ClaimRow.expires_at).limit(1)
     first_expiry = (await examination.connection.execute(first)).scalar_one()
     age = coarse_duration((now - first_expiry).total_seconds())
     return warning(
-        f"{_counted(count, 'lease', FEW)} expired without a takeover, the first {age} ago",
-        "The processes that held them died or hang: call claim_abandoned_runs in another one, "
-        "and resume the runs that it returns.",
+        f"{counted(count, 'lease', FEW)} expired and not taken over, the first {age} ago",
+        "The processes that held them have died or are hung: call claim_abandoned_runs in "
+        "another process, and resume the runs that it returns.",
     )
 
 
@@ -137,15 +138,15 @@ async def running_steps(examination: Examination) -> Finding | None:
     )
     query = select(func.count(), func.coalesce(func.sum(steps.c.unclaimed), 0)).select_from(steps)
     count, unclaimed = (await examination.connection.execute(query)).one()
-    running = f"in running for over {duration(limit_s, brief=True)}"
+    running = f"in status running for over {duration(limit_s, brief=True)}"
     if not count:
         return good(f"none {running}")
     if not unclaimed:
-        return good(f"{_counted(count, 'step', FEW)} {running}, in claimed runs")
+        return good(f"{counted(count, 'step', FEW)} {running}, all covered by claims")
     return warning(
-        f"{_counted(count, 'step', FEW)} {running}, {_counted(unclaimed, '', FEW)} in unclaimed "
-        "runs",
-        "Their processes may have died: list the runs with workflow-store runs list "
+        f"{counted(count, 'step', FEW)} {running}, including "
+        f"{counted(unclaimed, 'step', FEW)} not covered by a claim",
+        "The responsible processes may have died: find the runs with workflow-store runs list "
         "--step-status running, and resume them.",
     )
 
@@ -162,8 +163,3 @@ async def _count(
     rows = select(column).where(*conditions).order_by(column).limit(limit + 1).subquery()
     query = select(func.count()).select_from(rows)
     return (await examination.connection.execute(query)).scalar_one()
-
-
-def _counted(count: int, noun: str, limit: int) -> str:
-    number = f"{count:,}" if count <= limit else f"over {limit:,}"
-    return f"{number} {noun}{'' if count == 1 else 's'}" if noun else number

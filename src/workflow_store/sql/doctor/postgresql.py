@@ -68,12 +68,12 @@ async def primary(examination: Examination) -> Finding:
         "CAST(current_setting('default_transaction_read_only') AS bool) AS read_only",
     )
     if row.standby:
-        return bad("a standby, which accepts no writes", "Name the primary in the URL.")
+        return bad("a standby, which does not accept writes", "Point the URL at the primary.")
     if row.read_only:
         return bad(
             "transactions are read-only by default, so a store cannot write",
-            "Name the primary in the URL, or reset default_transaction_read_only for this "
-            "database and this role (ALTER DATABASE … RESET, ALTER ROLE … RESET).",
+            "Point the URL at the primary, or reset default_transaction_read_only for this "
+            "database and role (ALTER DATABASE … RESET, ALTER ROLE … RESET).",
         )
     return good("accepts writes")
 
@@ -112,11 +112,11 @@ async def pooler(examination: Examination) -> Finding:
     if mode is PoolerMode.SESSION:
         return good("a pooler in session mode")
     if examination.options["transaction_pooler"]:
-        return good("a pooler in transaction mode, and transaction_pooler=True")
+        return good("a pooler in transaction mode, with transaction_pooler=True")
     return warning(
         "a pooler in transaction mode",
-        "Open every store with transaction_pooler=True, and migrate on a direct connection: "
-        "such a pooler does not keep the migration lock.",
+        "Open every store with transaction_pooler=True, and migrate over a direct connection: "
+        "a pooler in this mode cannot hold the migration lock.",
     )
 
 
@@ -143,12 +143,12 @@ async def connections(examination: Examination) -> Finding:
         ) AS limits""",
     )
     pool_size = examination.options["pool_size"]
-    free = f"{max(0, row.free):,} free of {row.most:,}; a store opens up to {pool_size:,}"
+    free = f"{max(0, row.free):,} of {row.most:,} free; a store opens up to {pool_size:,}"
     if row.free < pool_size:
         return warning(
             free,
-            "Lower pool_size, close connections that are not needed, use a pooler, or raise the "
-            "limit (max_connections, or that of the role or of the database).",
+            "Lower pool_size, close unused connections, use a pooler, or raise the connection "
+            "limit (max_connections, or the role's or database's CONNECTION LIMIT).",
         )
     return good(free)
 
@@ -172,12 +172,13 @@ async def old_transactions(examination: Examination) -> Finding:
     )
     limit = duration(LONG_TRANSACTION_S, brief=True)
     # https://www.postgresql.org/docs/current/predefined-roles.html
-    scope = "" if row.sees_all else ", of this role (seeing others requires pg_read_all_stats)"
+    scope = "" if row.sees_all else " (this role's only: seeing others requires pg_read_all_stats)"
     if row.count:
         return warning(
             f"{row.count:,} open for over {limit}, the oldest for "
-            f"{duration(row.oldest_s)}{scope}: vacuum cannot remove rows deleted since",
-            f"Commit or roll back in their clients, or end them, for example: {row.remedy}",
+            f"{duration(row.oldest_s)}{scope}: vacuum cannot remove rows deleted since then",
+            "Commit or roll back these transactions in their clients, or terminate their "
+            f"sessions, for example: {row.remedy}",
         )
     return good(f"none open for over {limit}{scope}")
 
@@ -188,14 +189,15 @@ async def wraparound(examination: Examination) -> Finding:
         "SELECT greatest(age(datfrozenxid), mxid_age(datminmxid)) AS age FROM pg_database "
         "WHERE datname = current_database()",
     )
-    age = f"the oldest transaction id is {row.age:,} transactions old"
+    age = f"the oldest transaction ID is {row.age:,} transactions old"
     warning_age, bad_age = AGES_THAT_MATTER
     if row.age <= warning_age:
         return good(age)
     return (bad if row.age > bad_age else warning)(
         f"{age}; at 2,000,000,000 the server stops accepting writes",
-        "Run, as the database's owner: VACUUM (FREEZE); and find out why autovacuum falls behind: "
-        "old_transactions, replication slots, or its settings.",
+        "As the database owner, run: VACUUM (FREEZE). Then find out why autovacuum is falling "
+        "behind: see the old_transactions check, and review replication slots and the autovacuum "
+        "settings.",
     )
 
 

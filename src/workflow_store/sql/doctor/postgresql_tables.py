@@ -72,7 +72,7 @@ async def rights(examination: Examination) -> Finding | None:
             f"role {rows[0].role} lacks privileges on {', '.join([*schemas, *tables])}",
             f"As the owner, run: {' '.join(grants)}",
         )
-    return good(f"role {rows[0].role} may read and write all tables") if rows else None
+    return good(f"role {rows[0].role} can read and write all tables") if rows else None
 
 
 async def invalid_indexes(examination: Examination) -> Finding | None:
@@ -99,10 +99,11 @@ async def invalid_indexes(examination: Examination) -> Finding | None:
     if rows[0].some_hidden:
         return warning(
             f"invalid or still being built: {names}; another role is building an index, and "
-            "seeing which one requires pg_read_all_stats",
-            f"Run doctor again after the build; indexes that are still reported need: {statements}",
+            "seeing which index requires pg_read_all_stats",
+            "Run doctor again once the build has finished. For any index still reported, run: "
+            f"{statements}",
         )
-    return bad(f"not used, though they slow down writes: {names}", f"Run: {statements}")
+    return bad(f"unused, but still slowing down writes: {names}", f"Run: {statements}")
 
 
 async def compression(examination: Examination) -> Finding | None:
@@ -123,15 +124,16 @@ async def compression(examination: Examination) -> Finding | None:
         return good("large JSON values are compressed with lz4")
     if not rows[0].has_lz4:
         return warning(
-            "large JSON values are compressed with pglz, since the server was built without lz4",
-            "Use a server that was built with lz4, as most are: it compresses large values faster.",
+            "large JSON values are compressed with pglz, because the server was built without lz4",
+            "Use a PostgreSQL build with lz4 support (most have it): lz4 compresses large values "
+            "faster.",
         )
     statements = " ".join(
         f"ALTER TABLE {row.full_name} ALTER COLUMN {row.name} SET COMPRESSION lz4;" for row in rows
     )
     return warning(
         "large JSON values are compressed with pglz, which is slower than lz4",
-        f"If the revision is already the newest, run: {statements}",
+        f"If the tables are already at the newest revision, run: {statements}",
     )
 
 
@@ -171,8 +173,8 @@ async def bloat(examination: Examination) -> Finding | None:
     if bloated:
         return warning(
             counts,
-            f"Run: VACUUM (ANALYZE) {bloated}; and find out why autovacuum falls behind: "
-            "old_transactions, or its settings.",
+            f"Run: VACUUM (ANALYZE) {bloated}. Then find out why autovacuum is falling behind: see "
+            "the old_transactions check, and review the autovacuum settings.",
         )
     return good(counts)
 

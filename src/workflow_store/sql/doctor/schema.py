@@ -21,7 +21,7 @@ __all__ = ["SchemaDifferences", "indexes", "revision", "tables"]
 _INSTALL = f"Install a newer version of workflow-store; this one supports revision {REVISION}."
 _MIGRATE = "Run: workflow-store migrate"
 _RESTORE = (
-    "Restore them from a backup, or create a new database and copy the runs to it: "
+    "Restore the tables from a backup, or create a new database and copy the runs to it: "
     "workflow-store copy SRC DST"
 )
 
@@ -51,10 +51,10 @@ async def revision(examination: Examination) -> Finding:
     if current == REVISION:
         return good(f"{current}, the newest")
     if current is None:
-        return bad("none: there are no tables of a workflow store", _MIGRATE)
+        return bad("none: there are no workflow-store tables", _MIGRATE)
     if is_newer(current):
-        return bad(f"{current!r}, newer than this version of workflow-store", _INSTALL)
-    return bad(f"{current!r}, older than {REVISION}, which is needed", _MIGRATE)
+        return bad(f"{current!r}, newer than this version of workflow-store supports", _INSTALL)
+    return bad(f"{current!r}, older than the required revision {REVISION}", _MIGRATE)
 
 
 async def tables(examination: Examination) -> Finding:
@@ -64,7 +64,7 @@ async def tables(examination: Examination) -> Finding:
     if missing:
         return bad(f"missing or altered: {', '.join(missing)}", _advice(examination, _RESTORE))
     if differences.extra:
-        advice = "Make sure that it rejects nothing that a store writes, or drop it."
+        advice = "Make sure that these objects do not reject a store's writes, or drop them."
         return warning(f"unexpected: {', '.join(differences.extra)}", _advice(examination, advice))
     return good("match this version")
 
@@ -91,7 +91,7 @@ async def indexes(examination: Examination) -> Finding | None:
     ]
     names = ", ".join(str(index.name) for index in differences.indexes)
     return bad(
-        f"missing or altered, which slows listings down: {names}",
+        f"missing or altered, which slows down listings: {names}",
         _advice(examination, f"Run one at a time: {' '.join(statements)}"),
     )
 

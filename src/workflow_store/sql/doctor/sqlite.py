@@ -84,7 +84,7 @@ async def version(examination: Examination) -> Finding:
     current = examination.connection.dialect.server_version_info or ()
     if current < OLDEST_VERSION:
         oldest = ".".join(map(str, OLDEST_VERSION))
-        advice = f"Use a Python whose SQLite is {oldest} or newer."
+        advice = f"Use a Python build with SQLite {oldest} or newer."
         return bad(".".join(map(str, current)), advice)
     return good(".".join(map(str, current)))
 
@@ -97,10 +97,10 @@ async def writable(examination: Examination, file: Path) -> Finding:
     for path in (file, file.parent):  # the folder holds the write-ahead log
         if not await asyncio.to_thread(os.access, path, os.W_OK, effective_ids=_EFFECTIVE_IDS):
             return bad(
-                f"this user may not write to {str(path)!r}",
+                f"this user does not have permission to write to {str(path)!r}",
                 "Grant this user write access to the file and its folder, or run as its owner.",
             )
-    return good("this user may write to the file and its folder")
+    return good("this user can write to the file and its folder")
 
 
 @_of_file
@@ -108,7 +108,8 @@ async def file_system(examination: Examination, file: Path) -> Finding | None:
     kind = await asyncio.to_thread(_file_system_type, file)
     if kind in NETWORK_FILE_SYSTEMS:
         return bad(
-            f"{kind}, a network file system: use by two machines may corrupt the file",
+            f"{kind}, a network file system: access from more than one machine may corrupt the "
+            "file",
             "Move the file to a local disk, or use PostgreSQL (workflow-store copy).",
         )
     return good(f"{kind}, local") if kind else None
@@ -152,8 +153,8 @@ async def integrity(examination: Examination, file: Path) -> Finding:
     length = await asyncio.to_thread(_length, file)
     if length > READ_WHOLE_AT_MOST:
         return warning(
-            f"not checked: the file is {size(length)}, and only files of up to "
-            f"{size(READ_WHOLE_AT_MOST)} are read whole",
+            f"not checked: the file is {size(length)}, and only files up to "
+            f"{size(READ_WHOLE_AT_MOST)} are checked in full",
             f"When the database is less busy, run: sqlite3 {str(file)!r} 'PRAGMA quick_check'",
         )
     with_rows = length <= ROWS_READ_AT_MOST
@@ -161,8 +162,9 @@ async def integrity(examination: Examination, file: Path) -> Finding:
     if damage is not None:
         return bad(
             f"the file is damaged: {damage!r}",
-            "Stop all writers, keep a copy of the file and of its -wal, and restore it from a "
-            "backup; without a backup, `sqlite3 FILE .recover` recovers the readable rows.",
+            "Stop all writers, save a copy of the file and its -wal file, and restore the "
+            "database from a backup. If there is none, `sqlite3 FILE .recover` recovers the "
+            "readable rows.",
         )
     rows = (
         "and the indexes match the rows"
@@ -231,8 +233,9 @@ async def wal_size(examination: Examination, file: Path) -> Finding:
     length = await asyncio.to_thread(_length, Path(f"{file}-wal"))
     if length > WAL_BYTES_THAT_MATTER:
         return warning(
-            f"the write-ahead log is {size(length)}, which slows reads down",
-            "A reader that stays open keeps it from being reset: find and end it, then run: "
+            f"the write-ahead log is {size(length)}, which slows down reads",
+            "A long-running reader is preventing the log from being reset: find and stop the "
+            "reader, then run: "
             f"sqlite3 {str(file)!r} 'PRAGMA wal_checkpoint(TRUNCATE)'",
         )
     return good(f"the write-ahead log is {size(length)}")

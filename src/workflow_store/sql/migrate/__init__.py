@@ -206,7 +206,9 @@ async def _migrate(
 
     _check_form(revision, parts=1)
     if not 0 <= lock_timeout_s <= _MAX_WAIT_S:
-        raise InvalidStateError(f"lock_timeout_s: {lock_timeout_s!r} is not 0 to {_MAX_WAIT_S:g}")
+        raise InvalidStateError(
+            f"lock_timeout_s: must be between 0 and {_MAX_WAIT_S:g}, not {lock_timeout_s!r}"
+        )
     creates = direction == "upgrade"
     async with _connect(url_or_engine, creates=creates) as (connection, url):
         schema = _schema(url, schema)
@@ -224,7 +226,7 @@ async def _migrate(
                     raise mismatch_error(start, url.name, schema) from error
                 raise InvalidStateError(
                     f"revision: cannot {direction} {url.name} from {start or 'base'} to "
-                    f"{revision!r}: there is no such revision in that direction"
+                    f"{revision!r}: no such revision is reachable by {direction}"
                 ) from error
 
         async with (
@@ -235,10 +237,12 @@ async def _migrate(
             before = await connection.run_sync(read_revision, schema)
             await run_migration(run)
             after = await connection.run_sync(read_revision, schema)
-        if after != before:
-            _LOG.info(
-                "%s: migrated from revision %s to %s", url.name, before or "none", after or "none"
-            )
+        if after is None and before is not None:
+            _LOG.info("%s: dropped the tables", url.name)
+        elif before is None and after is not None:
+            _LOG.info("%s: created the tables at revision %s", url.name, after)
+        elif after != before:
+            _LOG.info("%s: migrated from revision %s to %s", url.name, before, after)
         return before
 
 
@@ -257,7 +261,7 @@ async def _process_lock(timeout_s: float) -> AsyncIterator[None]:
         if time.monotonic() > deadline:
             raise StoreUnavailableError(
                 "Another migration in this process has been running for over "
-                f"{timeout_s:g} seconds. Nothing was changed: try again when it has ended."
+                f"{timeout_s:g} seconds. Nothing was changed: try again when it has finished."
             )
         await asyncio.sleep(0.01)
     try:
@@ -307,8 +311,8 @@ def _schema(url: DatabaseUrl, schema: str | None) -> str | None:
 def altered_tables_error(url: DatabaseUrl) -> SchemaMismatchError:
     """Return the error for a database at the right revision whose tables are not right."""
     return SchemaMismatchError(
-        f"{url.name} is at revision {REVISION}, but its tables have been dropped or "
-        "altered since: restore them from a backup.",
+        f"{url.name} is at revision {REVISION}, but its tables have since been "
+        "dropped or altered: restore them from a backup.",
         found=REVISION,
         expected=REVISION,
     )

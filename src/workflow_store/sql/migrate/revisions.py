@@ -58,7 +58,7 @@ def mismatch_error(revision: str | None, url_name: str, schema: str | None) -> S
     if revision is None:
         problem = f"{url_name} has no workflow-store tables."
     else:
-        problem = f"{url_name} is at revision {revision}, but this version needs {REVISION}."
+        problem = f"{url_name} is at revision {revision}, but this version requires {REVISION}."
     if revision is not None and is_newer(revision):
         advice = (
             "The database is newer than this version of workflow-store: install the version that "
@@ -67,7 +67,8 @@ def mismatch_error(revision: str | None, url_name: str, schema: str | None) -> S
     else:
         advice = (
             f"Run `workflow-store migrate{option} --url URL` (the command comes with "
-            "`pip install 'workflow-store[cli]'`), open the store with migrate=True, or, if your "
-            "own Alembic runs our revisions, run `alembic upgrade workflow_store@head`."
+            "`pip install 'workflow-store[cli]'`), open the store with migrate=True, or, if you "
+            "run workflow-store's revisions from your own Alembic environment, run "
+            "`alembic upgrade workflow_store@head`."
         )
     return SchemaMismatchError(f"{problem} {advice}", found=revision, expected=REVISION)

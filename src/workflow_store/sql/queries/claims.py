@@ -84,7 +84,7 @@ async def release_claim(connection: AsyncConnection, claim: RunClaim) -> None:
 def raise_claim_lost(claim: RunClaim) -> NoReturn:
     """Log that a claim was lost, and raise `ClaimLostError`."""
     _LOG.info(
-        "%r lost its claim %d on run %r: it was claimed again, released or deleted",
+        "%r lost claim %d on run %r: the run was claimed again, released or deleted",
         claim.owner, claim.token, claim.run_task_id,
     )  # fmt: skip
     raise ClaimLostError(claim.run_task_id, claim.token)

@@ -68,40 +68,36 @@ class Instruments:
                 name, "s", description, explicit_bucket_boundaries_advisory=buckets
             )
 
-        self.call = seconds(
-            "db.client.operation.duration", "Duration of a call of a store.", _CALL_S
-        )
+        self.call = seconds("db.client.operation.duration", "Duration of store calls.", _CALL_S)
         self.wait = seconds(
             "workflow_store.queue.wait_time",
-            "How long the first write of a transaction waits for it to begin.",
+            "Time that the first write of a transaction waits for it to begin.",
             _WRITE_S,
         )
         self.commit = seconds(
-            "workflow_store.commit.duration", "Duration of a transaction of writes.", _WRITE_S
+            "workflow_store.commit.duration", "Duration of write transactions.", _WRITE_S
         )
         self.writes = meter.create_histogram(
             "workflow_store.commit.writes",
             "{write}",
-            "How many writes share a transaction.",
+            "Number of writes per transaction.",
             explicit_bucket_boundaries_advisory=_WRITES,
         )
         self.retries = meter.create_counter(
-            "workflow_store.retries",
-            "{retry}",
-            "Failed attempts that were repeated.",
+            "workflow_store.retries", "{retry}", "Number of failed attempts that were retried."
         )
         self.pools: set[Pool] = set()
         meter.create_observable_up_down_counter(
             "db.client.connection.count",
             [lambda _: self._sum(Pool.connections)],
             "{connection}",
-            "Connections of the pool, by state.",
+            "Number of connections in the pool, by state.",
         )
         meter.create_observable_up_down_counter(
             "db.client.connection.max",
             [lambda _: self._sum(Pool.max_connections)],
             "{connection}",
-            "Maximum connections of the pool.",
+            "Maximum number of connections in the pool.",
         )
 
     def _sum(

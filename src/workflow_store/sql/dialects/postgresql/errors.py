@@ -27,13 +27,14 @@ def classify_error(error: BaseException) -> ErrorInfo:
             return ErrorInfo(
                 ErrorKind.OTHER,
                 "the connection cannot be configured",
-                "Check the parameters of the URL, and the files that they name.",
+                "Check the URL parameters and the files they refer to.",
             )
         if type(cause).__name__ == "TargetServerAttributeNotMatched":
             return ErrorInfo(
                 ErrorKind.UNAVAILABLE,
-                "no server has the `target_session_attrs` of the URL",
-                "During a failover, try again later; otherwise check the hosts of the URL.",
+                "no server matches the `target_session_attrs` in the URL",
+                "If a failover is in progress, try again later; otherwise, check the hosts in the "
+                "URL.",
             )
     return classify_by_type(error)
 
@@ -53,7 +54,7 @@ _SQLSTATES = {
     "23503": (ErrorKind.RUN_MISSING, ""),  # foreign_key_violation
     "25006": (
         ErrorKind.UNAVAILABLE,  # read_only_sql_transaction
-        "The server is a standby or was made read-only: name the primary in the URL.",
+        "The server is a standby or was made read-only: point the URL at the primary.",
     ),
     "26000": (
         ErrorKind.TRANSIENT,  # invalid_sql_statement_name
@@ -76,13 +77,16 @@ _SQLSTATES = {
         ErrorKind.TRANSIENT,  # too_many_connections
         "Raise the server's max_connections or lower `pool_size`.",
     ),
-    "54000": (ErrorKind.OTHER, "A value is larger than PostgreSQL takes (1 GB)."),
+    "54000": (ErrorKind.OTHER, "A value exceeds PostgreSQL's size limit (1 GB)."),
     "55000": (
         ErrorKind.UNAVAILABLE,  # object_not_in_prerequisite_state
-        "The database accepts no connections: allow them, or wait.",
+        "The database is not accepting connections: allow connections, or wait.",
     ),
-    "55P03": (ErrorKind.UNAVAILABLE, "A lock is held too long: end the other session, or wait."),
-    "57014": (ErrorKind.UNAVAILABLE, "The statement reached a timeout or was canceled."),
+    "55P03": (
+        ErrorKind.UNAVAILABLE,  # lock_not_available
+        "A lock was held for too long: terminate the other session, or wait.",
+    ),
+    "57014": (ErrorKind.UNAVAILABLE, "The statement timed out or was canceled."),
     "57P01": (ErrorKind.TRANSIENT, RETRY_LATER),  # admin_shutdown
     "57P02": (ErrorKind.TRANSIENT, RETRY_LATER),  # crash_shutdown
     "57P03": (ErrorKind.TRANSIENT, RETRY_LATER),  # cannot_connect_now

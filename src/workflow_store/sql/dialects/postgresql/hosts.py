@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import URL
 
+from ....formatting import counted
+
 __all__ = ["Host", "connect_to_first_available", "hosts_of", "with_explicit_ports"]
 
 
@@ -32,11 +34,14 @@ def hosts_of(url: URL) -> list[Host]:
     ports = _listed(url, "port") or [str(url.port or os.environ.get("PGPORT") or 5432)]
     explicit = [_with_port(name, ports[0]).port for name in names]
     if not all(port.isdecimal() and 0 < int(port) < 65536 for port in (*ports, *explicit)):
-        raise ValueError("The URL has a port that is not a number from 1 to 65535.")
+        raise ValueError("A port in the URL is not a number from 1 to 65535.")
     if len(ports) == 1:
         ports *= len(names)
     if len(ports) != len(names):
-        raise ValueError(f"The URL has {len(names)} hosts and {len(ports)} ports.")
+        raise ValueError(
+            f"The URL has {counted(len(names), 'host')} but {counted(len(ports), 'port')}: give "
+            "one port per host, or a single port for all."
+        )
     return [_with_port(name, port) for name, port in zip(names, ports, strict=True)]
 
 

@@ -34,9 +34,9 @@ async def migration_lock(
     await connection.execution_options(isolation_level="READ COMMITTED")
     if await detect_pooler(connection) is PoolerMode.TRANSACTION:
         raise StoreUnavailableError(
-            "The connection goes through a pooler in transaction mode, which cannot keep the "
-            "lock that a migration needs. Nothing was changed: migrate with the host and port "
-            "of the server itself."
+            "The connection goes through a pooler in transaction mode, which cannot hold the "
+            "migration lock. Nothing was changed: run the migration over a direct connection to "
+            "the server."
         )
     async with _advisory_lock(connection, schema, timeout_s), _lock_timeouts(connection, timeout_s):
         yield partial(_run, connection, timeout_s)
@@ -61,7 +61,7 @@ async def _advisory_lock(
         if time.monotonic() > deadline:
             raise StoreUnavailableError(
                 f"Another migration of these tables has been running for over {timeout_s:g} "
-                "seconds. Nothing was changed: try again when it has ended."
+                "seconds. Nothing was changed: try again when it has finished."
             )
         await asyncio.sleep(0.1)
     try:

@@ -30,21 +30,25 @@ def classify_error(error: BaseException) -> ErrorInfo:
 _CODES = {
     "SQLITE_BUSY": (
         ErrorKind.UNAVAILABLE,  # after the busy timeout
-        "Another process has been writing for longer than `busy_timeout_s`: end it, or wait.",
+        "Another process has held the write lock for longer than `busy_timeout_s`: stop it, or "
+        "wait.",
     ),
     "SQLITE_BUSY_RECOVERY": (ErrorKind.TRANSIENT, RETRY_LATER),
     "SQLITE_BUSY_SNAPSHOT": (ErrorKind.TRANSIENT, RETRY_LATER),
     "SQLITE_CANTOPEN": (
         ErrorKind.UNAVAILABLE,
-        "Check that the folder exists and that this user may write to it and to the file.",
+        "Check that the folder exists, and that this user can write to it and to the file.",
     ),
     "SQLITE_CONSTRAINT_FOREIGNKEY": (ErrorKind.RUN_MISSING, ""),
     "SQLITE_CORRUPT": (ErrorKind.OTHER, "The file is damaged: restore it from a backup."),
     "SQLITE_ERROR": (ErrorKind.SCHEMA, NOT_OUR_TABLES),  # the code for a missing table or column
     "SQLITE_FULL": (ErrorKind.OTHER, "The disk is full: nothing was written; free some space."),
-    "SQLITE_IOERR": (ErrorKind.UNAVAILABLE, "The disk failed to read or write: check it."),
+    "SQLITE_IOERR": (ErrorKind.UNAVAILABLE, "A disk I/O error occurred: check the disk."),
     "SQLITE_LOCKED": (ErrorKind.TRANSIENT, RETRY_LATER),
     "SQLITE_NOTADB": (ErrorKind.OTHER, "The file is not a SQLite database: check the URL."),
-    "SQLITE_READONLY": (ErrorKind.OTHER, "This user may not write to the file or to its folder."),
-    "SQLITE_TOOBIG": (ErrorKind.OTHER, "A value is larger than SQLite takes (1 GB by default)."),
+    "SQLITE_READONLY": (
+        ErrorKind.OTHER,
+        "This user does not have permission to write to the file or its folder.",
+    ),
+    "SQLITE_TOOBIG": (ErrorKind.OTHER, "A value exceeds SQLite's size limit (1 GB by default)."),
 }
