@@ -17,7 +17,9 @@ unexport PYTHONDONTWRITEBYTECODE
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
-# $(1) is the environment, $(2) what pip installs there.
+DEV = --quiet --editable '.[cli,telemetry,testing]' --group dev $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS))
+
+# $(1) is the environment, $(2) what pip installs there: a variable, if it contains commas.
 define install
 @echo "Installing into $(1): $(2)"
 @$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=…")'
@@ -28,7 +30,7 @@ define install
 endef
 
 $(VENV)/.ready: pyproject.toml
-	$(call install,$(VENV),--quiet --editable '.[cli,telemetry,testing]' --group dev $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS)))
+	$(call install,$(VENV),$(DEV))
 
 $(SITE)/.ready: pyproject.toml
 	$(call install,$(SITE),--quiet --editable '.[cli]' --group docs)
