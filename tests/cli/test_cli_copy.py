@@ -31,6 +31,8 @@ from support.samples import (
 from support.schema import execute
 from support.waiting import PATIENCE_S
 
+pytestmark = [pytest.mark.slow, pytest.mark.measured]
+
 EMPTY = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
 

@@ -30,6 +30,8 @@ from workflow_store.sql import migrate
 from workflow_store.sql.doctor import Verdict, postgresql, postgresql_tables
 from workflow_store.sql.models import VERSION_TABLE
 
+pytestmark = [pytest.mark.slow, pytest.mark.measured]
+
 
 async def test_a_read_only_server_is_bad(server_url: str) -> None:
     """All other checks run there too."""

@@ -18,6 +18,8 @@ from workflow_store.sql import doctor, migrate
 from workflow_store.sql.dialects import POSTGRESQL, options
 from workflow_store.sql.dialects.postgresql import dialect
 
+pytestmark = [pytest.mark.slow, pytest.mark.measured]
+
 LIMIT_S = 3.0
 """A timeout in which everything that gets an answer ends on a busy machine, too."""
 
@@ -83,9 +85,9 @@ async def no_call_hangs(between: Network, open_: Callable[[], SqlWorkflowStore])
     ("transaction_pooler", "left_idle"),
     [
         pytest.param(False, False, id="-"),
-        pytest.param(False, True, id="-left-idle", marks=pytest.mark.slow),
-        pytest.param(True, False, id="transaction-pooler-", marks=pytest.mark.slow),
-        pytest.param(True, True, id="transaction-pooler-left-idle", marks=pytest.mark.slow),
+        pytest.param(False, True, id="-left-idle"),
+        pytest.param(True, False, id="transaction-pooler-"),
+        pytest.param(True, True, id="transaction-pooler-left-idle"),
     ],
 )
 async def test_no_call_waits_for_ever_for_a_server_that_is_cut_off(
@@ -110,7 +112,6 @@ async def test_no_call_waits_for_ever_for_a_server_that_is_cut_off(
     )
 
 
-@pytest.mark.slow
 async def test_no_call_on_the_engine_of_a_host_waits_for_ever(cut: tuple[Network, str]) -> None:
     """The engine sets no timeout."""
     between, url = cut
@@ -163,7 +164,6 @@ async def test_the_revision_is_not_waited_for_for_ever(
         await look(url)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("transaction_pooler", [False, True], ids=["", "transaction-pooler"])
 async def test_a_connection_whose_server_was_only_slow_is_kept(
     postgres_url: str, *, transaction_pooler: bool
@@ -185,7 +185,6 @@ async def test_a_connection_whose_server_was_only_slow_is_kept(
         assert await sessions(postgres_url) == before
 
 
-@pytest.mark.slow
 async def test_an_examination_may_be_looked_at_slowly(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

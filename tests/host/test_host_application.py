@@ -27,6 +27,8 @@ from workflow_store import ResumableWorkflowStore, SchemaMismatchError, TaskStat
 from workflow_store.sql import migrate
 from workflow_store.testing import a_run, a_step
 
+pytestmark = [pytest.mark.slow, pytest.mark.measured]
+
 Filters = Callable[[str | None], dict[str, Any]]
 
 

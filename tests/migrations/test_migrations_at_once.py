@@ -34,7 +34,11 @@ from workflow_store.sql import migrate
 from workflow_store.sql.dialects import options
 from workflow_store.sql.dialects.postgresql import migration_lock
 
-pytestmark = pytest.mark.usefixtures("next_version")  # with builds outside of a transaction
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.measured,
+    pytest.mark.usefixtures("next_version"),  # it also builds indexes outside of a transaction
+]
 
 # -- one at a time ---------------------------------------------------------------------
 

@@ -33,6 +33,8 @@ from workflow_store import (
 from workflow_store.sql import migrate
 from workflow_store.sql.models import REVISION, VERSION_TABLE
 
+pytestmark = [pytest.mark.slow, pytest.mark.measured]
+
 
 @pytest.mark.parametrize("revision", ["nope", "", "+9", f"{FIRST}:nope"])
 @pytest.mark.parametrize("direction", [migrate.upgrade, migrate.downgrade])

@@ -54,6 +54,8 @@ def test_another_definition_has_no_graph(definition: dict[str, Any]) -> None:
     assert "Dependencies" not in page(run, NOW)
 
 
+@pytest.mark.slow
+@pytest.mark.measured
 @pytest.mark.parametrize(
     "needs",
     [
