@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import asyncpg
@@ -11,6 +12,7 @@ from support.failures import PASSWORD, calls, run, step
 from support.processes import orphans
 from workflow_store import InMemoryWorkflowStore, SqlWorkflowStore, open_store
 from workflow_store.sql import migrate
+from workflow_store.testing import a_run, a_step
 
 
 def files(folder: Path) -> list[str]:
@@ -150,3 +152,19 @@ def test_an_unknown_option_is_refused_for_every_url(url: str) -> None:
     """A typo is an error also where no option has an effect."""
     with pytest.raises(ValueError, match="pool_sise"):
         open_store(url, pool_sise=5)  # type: ignore[call-arg] # what the test is about
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sqlite://",
+        "sqlite:///:memory:",
+        "sqlite:///file:shared?mode=memory&cache=shared&uri=true",
+    ],
+)
+async def test_each_spelling_of_a_database_in_memory_is_one(url: str) -> None:
+    """It needs no write-ahead log, and keeps its runs on one connection."""
+    async with open_store(url) as store:
+        await store.create_run(a_run())
+        await asyncio.gather(*(store.upsert_step("run", a_step(f"s{n}")) for n in range(5)))
+        assert len(await store.list_steps("run")) == 5
