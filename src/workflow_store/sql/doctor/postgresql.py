@@ -99,7 +99,7 @@ async def durability(examination: Examination) -> Finding:
         )
     if row.synchronous_commit == "off":
         return warning(
-            f"{settings}: a power loss may lose the last commits",
+            f"{settings}: the most recent commits may be lost in a power failure",
             "Set synchronous_commit=on for the database or the role of the store.",
         )
     return good(settings)

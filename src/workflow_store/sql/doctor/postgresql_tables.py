@@ -98,8 +98,8 @@ async def invalid_indexes(examination: Examination) -> Finding | None:
     statements = " ".join(f"REINDEX INDEX CONCURRENTLY {row.full_name};" for row in rows)
     if rows[0].some_hidden:
         return warning(
-            f"invalid or still being built: {names}; another role is building an index, and "
-            "seeing which index requires pg_read_all_stats",
+            f"invalid or still being built: {names}; another role is building an index, but "
+            "pg_read_all_stats is required to see which one",
             "Run doctor again once the build has finished. For any index still reported, run: "
             f"{statements}",
         )

@@ -64,7 +64,7 @@ async def tables(examination: Examination) -> Finding:
     if missing:
         return bad(f"missing or altered: {', '.join(missing)}", _advice(examination, _RESTORE))
     if differences.extra:
-        advice = "Make sure that these objects do not reject a store's writes, or drop them."
+        advice = "Drop these objects, or make sure that they do not reject a store's writes."
         return warning(f"unexpected: {', '.join(differences.extra)}", _advice(examination, advice))
     return good("match this version")
 

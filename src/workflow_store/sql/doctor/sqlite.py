@@ -135,7 +135,7 @@ async def synchronous(examination: Examination) -> Finding:
     if level == 0:
         return bad(f"{name}: a power loss may corrupt the file", advice)
     if level == 1:
-        return warning(f"{name}: a power loss may lose the last commits", advice)
+        return warning(f"{name}: the most recent commits may be lost in a power failure", advice)
     return good(f"{name}: commits survive a power loss")
 
 

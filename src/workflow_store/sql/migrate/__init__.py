@@ -226,7 +226,7 @@ async def _migrate(
                     raise mismatch_error(start, url.name, schema) from error
                 raise InvalidStateError(
                     f"revision: cannot {direction} {url.name} from {start or 'base'} to "
-                    f"{revision!r}: no such revision is reachable by {direction}"
+                    f"{revision!r}: there is no {direction} path between these revisions"
                 ) from error
 
         async with (
