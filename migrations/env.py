@@ -15,12 +15,12 @@ from sqlalchemy.schema import CreateSchema
 from workflow_store.errors import WorkflowStoreError
 from workflow_store.sql import migrate
 from workflow_store.sql.models import VERSION_TABLE
-from workflow_store.sql.urls import DatabaseUrl, default_schema
+from workflow_store.sql.urls import DatabaseUrl, default_schema, default_url
 
 config = context.config
 arguments = context.get_x_argument(as_dictionary=True)
 try:
-    url = DatabaseUrl.parse(config.attributes.get("url") or arguments.get("url"))
+    url = DatabaseUrl.parse(config.attributes.get("url") or arguments.get("url") or default_url())
 except ValueError as error:
     raise CommandError(str(error)) from None
 schema = config.attributes.get("schema") or arguments.get("schema") or default_schema()

@@ -6,6 +6,7 @@ definition, input and shared context, and how far each step got. It never runs a
 
 import logging
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -70,6 +71,8 @@ def __getattr__(name: str) -> Any:
             namespace = vars(import_module(module, __name__))
             if name in namespace:
                 return globals().setdefault(name, namespace[name])
+    if not name.startswith("_") and find_spec(f"{__name__}.{name}"):  # such as `errors`
+        return import_module(f".{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -28,6 +28,7 @@ import re
 from datetime import date, time
 from decimal import Decimal
 from enum import Enum
+from itertools import accumulate
 from typing import Any, NoReturn
 from uuid import UUID
 
@@ -107,14 +108,24 @@ def decode_stored(text: str) -> Any:
     """Return the value of a text from `encode_stored`, its exact inverse.
 
     Raises:
-        ValueError: the text is not JSON.
+        ValueError: the text is not JSON, or nests deeper than `encode_stored` allows.
     """
     if text[:1] != " ":
         try:
             return orjson.loads(text)
         except ValueError:
             pass  # a lone surrogate, or not JSON
-    return _decode_exactly(text)
+    try:
+        return _decode_exactly(text)
+    except RecursionError:
+        if _depth(text) <= MAX_DEPTH:
+            raise  # the caller's stack is nearly exhausted
+        raise ValueError(f"nested deeper than {MAX_DEPTH} levels") from None
+
+
+def _depth(text: str) -> int:
+    brackets = re.findall(r"[][{}]", re.sub(r'"(?:[^"\\]|\\.)*"', "", text))
+    return max(accumulate(1 if bracket in "[{" else -1 for bracket in brackets), default=0)
 
 
 def decode(text: str) -> Any:

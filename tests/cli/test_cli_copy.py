@@ -105,7 +105,7 @@ def test_people_are_told_the_same(sqlite_url: str, other_url: str) -> None:
     assert source.startswith("SRC  2 runs, 6 steps, SHA-256 ")
     assert destination.startswith("DST  2 runs, 6 steps, SHA-256 ")
     assert source.split()[6:7] == destination.split()[6:7]
-    assert what.startswith("2 runs copied, 0 updated, 2 identical in ")
+    assert what.startswith("2 runs copied, 0 updated, 2 identical (")
     assert end == "The two stores match."
 
 
@@ -132,7 +132,7 @@ def test_a_second_copy_a_dry_run_and_a_comparison_write_nothing(
         assert dry.code == 0
         assert compared(dry) == compared(different)
         told = command("copy", sqlite_url, destination, "--dry-run")
-        assert "1 run would be copied, 1 would be updated, 4 identical in " in told.err
+        assert "1 run would be copied, 1 would be updated, 4 identical (" in told.err
     misused(command("copy", "a", "b", "--dry-run", "--verify"), "are mutually exclusive")
 
 

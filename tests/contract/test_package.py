@@ -104,3 +104,14 @@ async def test_an_unknown_filter_of_a_listing_is_a_type_error(kind: Any) -> None
     async with kind() as store:
         with pytest.raises(TypeError, match="agent_ids"):
             await store.list_runs(agent_ids="a")
+
+
+def test_modules_are_attributes_of_the_package() -> None:
+    """As if importing the package imported them."""
+    code = (
+        "import workflow_store; "
+        "print(workflow_store.errors.StoreClosedError.__name__, "
+        "workflow_store.sql.__name__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["StoreClosedError", "workflow_store.sql"]

@@ -138,8 +138,9 @@ async def test_missing_and_altered_indexes_are_reported_with_the_sql_that_fixes_
     assert "ix_runs_agent_id_created_at_run_task_id" in finding.found
     assert "ix_runs_user_id" not in finding.found
     assert findings["tables"].verdict is GOOD
-    beside_writers = "CREATE INDEX " if file_of(url) else "CREATE INDEX CONCURRENTLY "
-    assert finding.advice.count(beside_writers) == 3
+    beside_writers = "INDEX " if file_of(url) else "INDEX CONCURRENTLY "
+    assert finding.advice.count(f"CREATE {beside_writers}") == 3
+    assert finding.advice.count(f"DROP {beside_writers}") == 3
     await execute(url, statements_of(finding))
     assert (await finding_of("indexes", url)).verdict is GOOD
 
@@ -191,7 +192,7 @@ async def test_an_expired_lease_is_reported_until_the_run_is_taken_over(url: str
         await asyncio.sleep(0.05)
         finding = await finding_of("abandoned_claims", url)
         assert finding.verdict is WARNING
-        assert finding.found.startswith("2 leases expired and not taken over, the first ")
+        assert finding.found.startswith("2 leases not taken over after expiring, the first ")
         assert "claim_abandoned_runs" in finding.advice
         assert len(await store.claim_abandoned_runs(owner="live")) == 2
         assert (await finding_of("abandoned_claims", url)).verdict is GOOD

@@ -212,6 +212,24 @@ async def test_a_missing_right_is_an_error_that_names_it(postgres_url: str) -> N
                 await fails(call(), WorkflowStoreError, "42501", "lacks a privilege")
 
 
+async def test_a_text_that_a_trigger_raises_is_not_shown(postgres_url: str) -> None:
+    """A trigger may raise insufficient_privilege with a payload in its text."""
+    raising = (
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+        "RAISE EXCEPTION 'refused %', NEW.step_id USING ERRCODE = '42501'; END $$"
+    )
+    trigger = "CREATE TRIGGER refuse BEFORE INSERT ON steps FOR EACH ROW EXECUTE FUNCTION refuse()"
+    async with open_store(postgres_url) as store:
+        await store.create_run(run())
+        await execute(postgres_url, raising, trigger)
+        try:
+            with pytest.raises(WorkflowStoreError, match="insufficient privilege") as caught:
+                await store.upsert_step("r", step(step_id="secret"))
+            assert "secret" not in str(caught.value)
+        finally:
+            await execute(postgres_url, "DROP FUNCTION refuse CASCADE")
+
+
 async def test_the_store_needs_no_right_to_define_tables(postgres_url: str) -> None:
     """Reading and writing rows is all that a run-time user must be granted."""
     async with role(postgres_url, "", READ, WRITE) as url, SqlWorkflowStore(url) as store:

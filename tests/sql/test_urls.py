@@ -10,7 +10,13 @@ import pytest
 
 from support.failures import PASSWORD, calls, run, step
 from support.processes import orphans
-from workflow_store import InMemoryWorkflowStore, SqlWorkflowStore, open_store
+from workflow_store import (
+    InMemoryWorkflowStore,
+    ResumableWorkflowStore,
+    SqlWorkflowStore,
+    StoreClosedError,
+    open_store,
+)
 from workflow_store.sql import migrate
 from workflow_store.testing import a_run, a_step
 
@@ -168,3 +174,43 @@ async def test_each_spelling_of_a_database_in_memory_is_one(url: str) -> None:
         await store.create_run(a_run())
         await asyncio.gather(*(store.upsert_step("run", a_step(f"s{n}")) for n in range(5)))
         assert len(await store.list_steps("run")) == 5
+
+
+@pytest.mark.parametrize("url", [None, ""])
+def test_a_store_needs_a_url(url: str | None) -> None:
+    """An environment variable that is not set must not open another database."""
+    with pytest.raises(ValueError, match="Supported"):
+        SqlWorkflowStore(url)  # type: ignore[arg-type]
+
+
+async def test_the_options_of_a_check_are_validated(sqlite_url: str) -> None:
+    await migrate.upgrade(sqlite_url)
+    await migrate.check(sqlite_url, options={"connect_timeout_s": 1.0})
+    with pytest.raises(ValueError, match="statement_timeout_s"):
+        await migrate.check(sqlite_url, options={"statement_timeout": 1.0})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("state", ["never opened", "closed"])
+async def test_a_store_that_is_not_open_says_so_before_it_looks_at_arguments(
+    unopened_store: ResumableWorkflowStore, state: str
+) -> None:
+    store = unopened_store
+    if state == "closed":
+        async with store:
+            pass
+    for call in (
+        store.create_run,
+        store.get_run,
+        store.delete_run,
+        store.list_steps,
+        store.load_run,
+        store.find_waiting_step,
+        store.renew_claim,
+        store.release_claim,
+    ):
+        with pytest.raises(StoreClosedError):
+            await call(object())  # type: ignore[arg-type]
+    with pytest.raises(StoreClosedError):
+        await store.purge_runs(created_before=None)  # type: ignore[arg-type]
+    with pytest.raises(StoreClosedError):
+        await store.list_runs(limit=0)

@@ -102,10 +102,10 @@ def display_url(url: str | None) -> str:
 
 def validate_url(url: str | None) -> None:
     """Fail if the URL is invalid or names a database in memory, which is always empty."""
-    from ..sql.urls import DatabaseUrl
+    from ..sql.urls import DatabaseUrl, default_url
 
     name = display_url(url)
-    if name.startswith(_MEMORY) or DatabaseUrl.parse(url).is_in_memory:
+    if name.startswith(_MEMORY) or DatabaseUrl.parse(url or default_url()).is_in_memory:
         fail(
             f"Data in {name} is lost when this command exits: use --url or WORKFLOW_STORE_URL to "
             "specify a SQLite file or a PostgreSQL server.",

@@ -91,7 +91,7 @@ def copy(
         print_message(
             f"{counted(outcomes[Outcome.NEW], 'run')} {would_be}copied, "
             f"{outcomes[Outcome.CHANGED]:,} {would_be}updated, "
-            f"{outcomes[Outcome.SAME]:,} identical in {took_s:.1f} s."
+            f"{outcomes[Outcome.SAME]:,} identical ({took_s:.1f} s)."
         )
     for outcome, names in conflicts.items():
         count = comparison.outcomes[outcome]

@@ -57,8 +57,8 @@ def parse_time(text: str) -> datetime:
     except (ValueError, OverflowError):
         pass
     raise typer.BadParameter(
-        "must be a timestamp with a UTC offset, such as 2026-01-31T23:59:59Z, a date, such as "
-        "2026-01-31, or an age: 90s, 15m, 12h, 30d or 4w."
+        "must be a timestamp with a UTC offset (2026-01-31T23:59:59Z), a date (2026-01-31), or an "
+        "age: a number followed by s, m, h, d or w, such as 12h or 30d."
     )
 
 

@@ -189,7 +189,10 @@ def purge(
     *,
     created_before: Annotated[
         datetime,
-        _time_option("created-before", "Only runs created before this time, such as 30d."),
+        _time_option(
+            "created-before",
+            "Only runs created before this time, or longer ago than this age: 30d.",
+        ),
     ],
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Count the runs, and delete nothing.")

@@ -99,6 +99,10 @@ class Comparison:
         return self.complete and self.source.sha256 == self.destination.sha256
 
 
+_OBJECT_BYTES = 4_000
+"""The memory of a state beside its values, rounded up; each side of a copy holds one."""
+
+
 class Fingerprint(NamedTuple):
     """The parts of a run that a comparison needs, without its values.
 
@@ -110,7 +114,7 @@ class Fingerprint(NamedTuple):
         lines: the hashes of the run and of its steps.
         step_ids: the ids of the steps in order.
         latest: the latest time of the run and its steps.
-        size: the size of the wire form in bytes.
+        size: the memory of the states in bytes: that of the wire form, and of the objects.
     """
 
     digest: tuple[int, bytes]
@@ -134,6 +138,7 @@ class Fingerprint(NamedTuple):
         times = [run.created_at, run.updated_at]
         times += [time for step in steps for time in (step.started_at, step.completed_at) if time]
         step_ids = [step.step_id for step in steps]
+        size += _OBJECT_BYTES * len(lines)
         return cls((len(steps), whole.digest()), lines, step_ids, max(times), size)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeAlias, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.util import await_only, greenlet_spawn
@@ -25,7 +25,7 @@ from .urls import DatabaseUrl
 if TYPE_CHECKING:
     from .telemetry.spans import PendingWrite, Telemetry
 
-__all__ = ["CLOSED", "BoundDatabase", "Database", "Executor", "FencedDatabase", "shielded"]
+__all__ = ["BoundDatabase", "Database", "Executor", "FencedDatabase", "shielded"]
 
 _T = TypeVar("_T")
 _P = ParamSpec("_P")
@@ -226,17 +226,6 @@ class Database(Executor):
 
         # One greenlet for all three: each method of AsyncEngine starts its own.
         return await greenlet_spawn(run)
-
-
-class _Closed:
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):  # ABCMeta looks for __isabstractmethod__
-            raise AttributeError(name)
-        raise StoreClosedError
-
-
-CLOSED: Final = cast("Database", _Closed())
-"""The database of a closed store: any use raises `StoreClosedError`."""
 
 
 class FencedDatabase(Executor):

@@ -28,8 +28,9 @@ def to_store_error(
 ) -> WorkflowStoreError:
     """Return the error to raise for a database error; the caller chains the two.
 
-    The text of the database error is left out, because drivers quote values and statements.
-    The message names its code; the error itself is the `__cause__`.
+    The text of the database error is left out, because drivers quote values and statements,
+    except that of a missing privilege, which names the object. The message names the code; the
+    error itself is the `__cause__`.
 
     Args:
         error: the error of the database, its driver or SQLAlchemy.

@@ -9,7 +9,7 @@ from datetime import datetime
 from functools import partial
 from typing import Unpack
 
-from ..errors import RunNotFoundError
+from ..errors import RunNotFoundError, StoreClosedError
 from ..formatting import counted
 from ..pagination import PageRequest, Position, RunFilters
 from ..state import TERMINAL, JsonValue, WorkflowExecutionState, WorkflowStepState
@@ -118,9 +118,18 @@ class StoreMethods(WorkflowStore):
 class ResumableMethods(StoreMethods, ResumableWorkflowStore):
     """The methods on many runs, and the claims."""
 
+    _open_database: Database | None = None
+
     @property
-    @abstractmethod
-    def _database(self) -> Database: ...
+    def _database(self) -> Database:
+        """The open database.
+
+        Raises:
+            StoreClosedError: the store is not open.
+        """
+        if self._open_database is None:
+            raise StoreClosedError
+        return self._open_database
 
     @property
     def _executor(self) -> Executor:
@@ -151,6 +160,7 @@ class ResumableMethods(StoreMethods, ResumableWorkflowStore):
     async def purge_runs(
         self, *, created_before: datetime, only_terminal: bool = True, batch_size: int = 500
     ) -> int:
+        dialect = self._database.dialect
         created_before = validated_time(created_before, name="created_before")
         batch_size = validated_number(batch_size, name="batch_size", most=MAX_BATCH)
         count = 0
@@ -159,7 +169,7 @@ class ResumableMethods(StoreMethods, ResumableWorkflowStore):
             while True:
                 batch = partial(
                     purge_batch,
-                    dialect=self._database.dialect,
+                    dialect=dialect,
                     created_before=created_before,
                     only_terminal=only_terminal,
                     batch_size=batch_size,
@@ -223,8 +233,9 @@ class ResumableMethods(StoreMethods, ResumableWorkflowStore):
         return claim._replace(expires_at=database.dialect.decode_datetime(renewed[-1]))
 
     async def release_claim(self, claim: RunClaim) -> None:
+        database = self._database
         claim = validated_claim(claim)
-        await self._database.transaction(
+        await database.transaction(
             lambda connection: claims.release_claim(connection, claim),
             f"run {claim.run_task_id!r}",
         )

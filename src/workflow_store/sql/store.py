@@ -14,7 +14,7 @@ from ..errors import SchemaMismatchError
 from ..store import ResumableWorkflowStore, RunClaim, StoreView
 from ..validation import validated_claim
 from . import migrate as migrations
-from .database import CLOSED, BoundDatabase, Database, Executor, FencedDatabase, shielded
+from .database import BoundDatabase, Database, Executor, FencedDatabase, shielded
 from .dialects import EngineOptions, validated_options
 from .errors import translate_errors
 from .methods import ResumableMethods, StoreMethods
@@ -51,8 +51,6 @@ class SqlWorkflowStore(ResumableMethods):
     The database work of a cancelled call completes in the background, so that no connection is
     left inside a transaction; `close` waits for it.
     """
-
-    _database: Database = CLOSED
 
     def __init__(
         self,
@@ -116,7 +114,7 @@ class SqlWorkflowStore(ResumableMethods):
     async def _open(self, *, is_wanted: Callable[[], bool]) -> bool:
         """Open a closed store unless the caller was cancelled; return whether it was opened."""
         async with self._changing:
-            if self._database is not CLOSED or not is_wanted():
+            if self._open_database is not None or not is_wanted():
                 return False
             engine = self._callers_engine or self._url.dialect.create_engine(
                 self._url.url, self._options
@@ -132,7 +130,7 @@ class SqlWorkflowStore(ResumableMethods):
                 await self._dispose(engine)
                 return False
             retry.telemetry = self._telemetry = telemetry
-            self._database = Database(
+            self._open_database = Database(
                 engine,
                 self._url,
                 self._options,
@@ -148,8 +146,8 @@ class SqlWorkflowStore(ResumableMethods):
 
     async def _close(self) -> None:
         async with self._changing:
-            database, self._database = self._database, CLOSED
-            if database is CLOSED:
+            database, self._open_database = self._open_database, None
+            if database is None:
                 return
             await database.drain()
             telemetry, self._telemetry = self._telemetry, None

@@ -49,14 +49,14 @@ class DatabaseUrl:
     url: URL
 
     @classmethod
-    def parse(cls, url: str | URL | None = None) -> Self:
-        """Parse a URL, by default that of the environment.
+    def parse(cls, url: str | URL) -> Self:
+        """Parse a URL.
 
         Raises:
             ValueError: the database is not supported; the message lists the supported URLs.
         """
         try:
-            parsed = make_url(default_url() if url is None else url)
+            parsed = make_url(url)
         except (ArgumentError, ValueError):
             # The text is not shown: what cannot be parsed cannot be masked.
             raise ValueError(f"Not a database URL. Supported URLs: {SUPPORTED_URLS}.") from None

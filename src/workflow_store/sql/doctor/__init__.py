@@ -113,7 +113,8 @@ async def examine(
         StoreUnavailableError: the database cannot be reached, or the file does not exist.
         ValueError: the URL is not supported or is `memory://`, or an argument is out of range.
     """
-    if str(url or default_url()).startswith("memory:"):
+    url = url or default_url()
+    if str(url).startswith("memory:"):
         raise ValueError(
             "a memory:// store exists only within its own process: there is nothing to check"
         )
@@ -200,8 +201,8 @@ async def reachable(examination: Examination) -> Finding:
     if round_trip_s > SLOW_ROUND_TRIP_S:
         return warning(
             answer,
-            "Every write takes at least one round trip: run closer to the database, or check its "
-            "load.",
+            "Every write takes at least one round trip: run the application closer to the "
+            "database, or check the database's load.",
         )
     return good(answer)
 

@@ -109,7 +109,7 @@ async def abandoned_claims(examination: Examination) -> Finding | None:
     first_expiry = (await examination.connection.execute(first)).scalar_one()
     age = coarse_duration((now - first_expiry).total_seconds())
     return warning(
-        f"{counted(count, 'lease', FEW)} expired and not taken over, the first {age} ago",
+        f"{counted(count, 'lease', FEW)} not taken over after expiring, the first {age} ago",
         "The processes that held them have died or are hung: call claim_abandoned_runs in "
         "another process, and resume the runs that it returns.",
     )

@@ -176,7 +176,7 @@ async def old_transactions(examination: Examination) -> Finding:
     if row.count:
         return warning(
             f"{row.count:,} open for over {limit}, the oldest for "
-            f"{duration(row.oldest_s)}{scope}: vacuum cannot remove rows deleted since then",
+            f"{duration(row.oldest_s)}{scope}: vacuum cannot remove rows deleted since it began",
             "Commit or roll back these transactions in their clients, or terminate their "
             f"sessions, for example: {row.remedy}",
         )

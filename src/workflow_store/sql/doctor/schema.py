@@ -75,19 +75,18 @@ async def indexes(examination: Examination) -> Finding | None:
         return None
     if not differences.indexes:
         return None if differences.missing_tables else good("all present")
+    # PostgreSQL cannot build the index of a partitioned table concurrently:
+    # https://www.postgresql.org/docs/current/sql-createindex.html
+    remedies = [
+        index
+        if cast("Table", index.table).name in differences.partitioned
+        else _concurrently(index)
+        for index in differences.indexes
+    ]
     statements = [
         as_sql(examination, statement)
-        for index in differences.indexes
-        for statement in (
-            DropIndex(index, if_exists=True),
-            # PostgreSQL cannot build the index of a partitioned table concurrently:
-            # https://www.postgresql.org/docs/current/sql-createindex.html
-            CreateIndex(
-                index
-                if cast("Table", index.table).name in differences.partitioned
-                else _built_concurrently(index)
-            ),
-        )
+        for index in remedies
+        for statement in (DropIndex(index, if_exists=True), CreateIndex(index))
     ]
     names = ", ".join(str(index.name) for index in differences.indexes)
     return bad(
@@ -96,8 +95,8 @@ async def indexes(examination: Examination) -> Finding | None:
     )
 
 
-def _built_concurrently(index: Index) -> Index:
-    """Return a copy of an index that PostgreSQL builds without blocking writers."""
+def _concurrently(index: Index) -> Index:
+    """Return a copy of an index that PostgreSQL drops and builds without blocking writers."""
     table = cast("Table", index.table)
     copy = table.to_metadata(MetaData(naming_convention=table.metadata.naming_convention))
     copied = next(other for other in copy.indexes if other.name == index.name)

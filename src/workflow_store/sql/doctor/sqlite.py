@@ -93,7 +93,10 @@ async def version(examination: Examination) -> Finding:
 async def writable(examination: Examination, file: Path) -> Finding:
     query = examination.connection.engine.url.query
     if query.get("mode") == "ro" or query.get("immutable", "0") not in ("", "0"):
-        return bad("the URL opens the file read-only", "Remove mode and immutable from the URL.")
+        return bad(
+            "the URL opens the file read-only",
+            "Remove the parameters `mode` and `immutable` from the URL.",
+        )
     for path in (file, file.parent):  # the folder holds the write-ahead log
         if not await asyncio.to_thread(os.access, path, os.W_OK, effective_ids=_EFFECTIVE_IDS):
             return bad(

@@ -26,7 +26,7 @@ from ...errors import InvalidStateError, SchemaMismatchError, StoreUnavailableEr
 from ..dialects import EngineOptions, MigrationRunner, validated_options
 from ..errors import translate_errors
 from ..models import REVISION, Base
-from ..urls import DatabaseUrl, default_schema
+from ..urls import DatabaseUrl, default_schema, default_url
 from .host import include_name, include_object, on_version_apply, version_location
 from .revisions import is_newer, mismatch_error, read_revision, script_location
 
@@ -98,8 +98,9 @@ async def current(
         StoreUnavailableError: the database cannot be reached, or the file does not exist.
         ValueError: the URL is not supported.
     """
-    async with _connect(url_or_engine) as (connection, url):
-        return await _read(connection, url, schema, validated_options({}))
+    options = validated_options({})
+    async with _connect(url_or_engine, options) as (connection, url):
+        return await _read(connection, url, schema, options)
 
 
 async def check(
@@ -120,8 +121,9 @@ async def check(
         StoreUnavailableError: the database cannot be reached, or the file does not exist.
         ValueError: the URL is not supported.
     """
-    async with _connect(url_or_engine) as (connection, url):
-        revision = await _read(connection, url, schema, options or validated_options({}))
+    options = validated_options(options or {})
+    async with _connect(url_or_engine, options) as (connection, url):
+        revision = await _read(connection, url, schema, options)
     if revision != REVISION:
         raise mismatch_error(revision, url.name, schema)
 
@@ -146,7 +148,7 @@ async def offline_sql(
     output = io.StringIO()
     config = _config(url=url, schema=schema)
     config.output_buffer = output
-    DatabaseUrl.parse(url)
+    DatabaseUrl.parse(url or default_url())
     _check_form(revision, parts=2)
     async with _process_lock(LOCK_TIMEOUT_S):
         try:
@@ -272,17 +274,20 @@ async def _process_lock(timeout_s: float) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def _connect(
-    url_or_engine: str | URL | AsyncEngine | None, *, creates: bool = False
+    url_or_engine: str | URL | AsyncEngine | None,
+    options: EngineOptions | None = None,
+    *,
+    creates: bool = False,
 ) -> AsyncIterator[tuple[AsyncConnection, DatabaseUrl]]:
     """Yield a connection and its URL; translate errors inside the block."""
     if isinstance(url_or_engine, AsyncEngine):
         engine, url = url_or_engine, DatabaseUrl.of_engine(url_or_engine)
     else:
-        url = DatabaseUrl.parse(url_or_engine)
+        url = DatabaseUrl.parse(url_or_engine or default_url())
         if not creates:
             url.require_existing()
         # There may be a pooler in transaction mode in between.
-        options = validated_options({"transaction_pooler": True})
+        options = {**(options or validated_options({})), "transaction_pooler": True}
         engine = url.dialect.create_engine(url.url, options)
     try:
         with translate_errors(url):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from ..errors import (
     NOT_OUR_TABLES,
     RETRY_LATER,
@@ -20,8 +22,8 @@ def classify_error(error: BaseException) -> ErrorInfo:
         code = getattr(cause, "sqlstate", None)
         if isinstance(code, str):
             kind, advice = _SQLSTATES.get(code) or _SQLSTATES.get(code[:2]) or (ErrorKind.OTHER, "")
-            if code == "42501":  # its message names an object, and no value
-                advice = advice.format(_primary_message(cause))
+            if code == "42501":
+                advice = advice.format(_lacking_privilege(cause))
             return ErrorInfo(kind, f"SQLSTATE {code}", advice)
         if type(cause).__name__ == "ClientConfigurationError":
             return ErrorInfo(
@@ -39,13 +41,12 @@ def classify_error(error: BaseException) -> ErrorInfo:
     return classify_by_type(error)
 
 
-def _primary_message(error: BaseException) -> str:
-    """Return the primary message of an error, which asyncpg keeps as an attribute.
-
-    https://www.postgresql.org/docs/current/protocol-error-fields.html
-    """
-    messages = (getattr(cause, "message", "") for cause in cause_chain(error))
-    return next(filter(None, messages), "insufficient privilege")
+def _lacking_privilege(error: BaseException) -> str:
+    """Return the server's own message, which names an object; a trigger may raise any text."""
+    texts = (str(getattr(cause, "message", "")) for cause in cause_chain(error))
+    message = next(filter(None, texts), "")
+    own = re.match(r"(permission denied for|must be owner of) ", message) and message.isprintable()
+    return message if own else "insufficient privilege"
 
 
 # https://www.postgresql.org/docs/current/errcodes-appendix.html, by code or by class
