@@ -27,7 +27,7 @@ SQL = "workflow_store.sql"
 HOOKS = (
     (f"{SQL}.rows:step_row", None, "row"),
     (f"{SQL}.group_commit:GroupCommit._settle", "batch", None),
-    (f"{SQL}.driver:Driver._on_connection", None, "checked in"),
+    (f"{SQL}.database:Database._on_connection", None, "checked in"),
     (f"{SQL}.dialects.sqlite.dialect:SQLITE.execute", "driver", "driver returned"),
     (f"{SQL}.dialects.postgresql.dialect:POSTGRESQL.execute", "driver", "driver returned"),
 )
