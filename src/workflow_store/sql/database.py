@@ -81,7 +81,7 @@ class Database(Executor):
         self.loop = asyncio.get_running_loop()
 
     async def read(self, read: Read, key: Row, *, subject: str = "run") -> list[Row]:
-        if self._unsettled:
+        if self._unsettled.attempts:
             await self._settled((key[0],) if subject == "run" else None)
         return await shielded(
             self._with_retries(lambda: self._fetch(read, key), f" for {subject} {key[0]!r}"),
@@ -100,7 +100,7 @@ class Database(Executor):
             if self._closed:
                 raise StoreClosedError("The store was closed while the call was waiting.")
             row = make_row(self.dialect, *args, **kwargs)
-            if self._unsettled:
+            if self._unsettled.attempts:
                 await self._settled((row[0],))
             try:
                 return await self._group_commit.write(write, write.key(row), row, _size(row), note)
@@ -130,7 +130,7 @@ class Database(Executor):
         """
 
         async def attempt() -> _T:
-            if self._unsettled:
+            if self._unsettled.attempts:
                 await self._settled(runs, doubtful=True)
             async with (
                 self._connect() as (connection, session),
@@ -152,7 +152,7 @@ class Database(Executor):
             if writes:
                 self._unsettled.add(task, runs)
 
-        if self._unsettled:
+        if self._unsettled.attempts:
             await self._settled(runs)
         return await shielded(run(), self._tasks, abandoned)
 
@@ -170,7 +170,9 @@ class Database(Executor):
         self, write: Write, rows: list[Row], pending: list[PendingWrite]
     ) -> list[Any]:
         """Write rows in one transaction; return a result, or an error, for each."""
-        if self._unsettled and (blocked := self._unsettled.blocked({row[0] for row in rows})):
+        if self._unsettled.attempts and (
+            blocked := self._unsettled.blocked({row[0] for row in rows})
+        ):
             free = [row for row in rows if row[0] not in blocked]
             results = iter(await self._commit(write, free, pending) if free else ())
             return [blocked.get(row[0]) or next(results) for row in rows]

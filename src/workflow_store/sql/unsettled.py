@@ -18,15 +18,13 @@ class Unsettled:
     commit. A later call that went on would be overtaken: what it read or wrote would be undone
     by an earlier call.
 
-    False while there is no such attempt.
+    Attributes:
+        attempts: the runs of each attempt; usually empty.
     """
 
     def __init__(self) -> None:
-        self._runs: dict[asyncio.Future[Any], frozenset[str] | None] = {}
+        self.attempts: dict[asyncio.Future[Any], frozenset[str] | None] = {}
         self._doubts: dict[asyncio.Future[Any], Exception] = {}
-
-    def __bool__(self) -> bool:
-        return bool(self._runs)
 
     def add(
         self,
@@ -43,7 +41,7 @@ class Unsettled:
             doubt: the error of an attempt whose session the server may still execute. It also
                 stops the calls that had begun before its own call ended.
         """
-        self._runs[over] = None if runs is None else frozenset(runs)
+        self.attempts[over] = None if runs is None else frozenset(runs)
         if doubt is not None:
             self._doubts[over] = doubt
         over.add_done_callback(self._discard)
@@ -68,7 +66,7 @@ class Unsettled:
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + within_s
-        while pending := self._of(runs, self._doubts if doubtful else self._runs):
+        while pending := self._of(runs, self._doubts if doubtful else self.attempts):
             left_s = deadline - loop.time()
             if left_s <= 0:
                 raise self._error(runs, pending)
@@ -90,7 +88,7 @@ class Unsettled:
         return [
             over
             for over in pending
-            if (changed := self._runs[over]) is None or not changed.isdisjoint(runs)
+            if (changed := self.attempts[over]) is None or not changed.isdisjoint(runs)
         ]
 
     def _error(
@@ -105,5 +103,5 @@ class Unsettled:
         return error
 
     def _discard(self, over: asyncio.Future[Any]) -> None:
-        del self._runs[over]
+        del self.attempts[over]
         self._doubts.pop(over, None)

@@ -180,7 +180,7 @@ class _Postgresql(StoreDialect):
         known: Known | None = connection.info.get(KEY)
         if known is None or known.poll is None or known.poll.poll(0):
             return None
-        return known.next_session()
+        return known.next_session() if known.pooled else known.session
 
     async def open_session(
         self, connection: PoolProxiedConnection, options: EngineOptions
