@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeAlias, TypeVar
 
+from sqlalchemy import PoolProxiedConnection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.util import await_only, greenlet_spawn
 
@@ -136,7 +137,7 @@ class Database(Executor):
 
         async def attempt() -> _T:
             async with (
-                self.engine.connect() as connection,
+                self.dialect.connection(self.engine, self._options) as connection,
                 self.dialect.transaction(connection, self._options, writes=writes),
             ):
                 if self._schema is not None:
@@ -211,18 +212,24 @@ class Database(Executor):
     async def _on_connection(self, call: Callable[[Any], Awaitable[_T]]) -> _T:
         """Call with a connection of the pool, which receives no closed connection back."""
 
+        def obtain() -> PoolProxiedConnection:
+            with self.dialect.checkout_limit(self.engine, self._options):
+                return self.engine.sync_engine.raw_connection()
+
         def run() -> _T:
-            connection = self.engine.sync_engine.raw_connection()
+            connection = obtain()
             try:
                 while self.dialect.is_closed(connection.driver_connection):
                     connection.invalidate()
                     connection.close()
-                    connection = self.engine.sync_engine.raw_connection()
+                    connection = obtain()
                 return await_only(call(connection.driver_connection))
             finally:
-                if self.dialect.is_closed(connection.driver_connection):
+                driver = connection.driver_connection
+                if self.dialect.is_closed(driver):
                     connection.invalidate()
-                connection.close()
+                with self.dialect.checkin_limit(driver):
+                    connection.close()
 
         # One greenlet for all three: each method of AsyncEngine starts its own.
         return await greenlet_spawn(run)

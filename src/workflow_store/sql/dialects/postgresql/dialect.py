@@ -35,12 +35,15 @@ from ..types import JsonText, UtcDateTime
 from .errors import classify_error
 from .hosts import Host, connect_to_first_available, hosts_of, with_explicit_ports
 from .migration_lock import migration_lock
-from .timeouts import GRACE_S, bounded_transaction, watchdog
+from .timeouts import GRACE_S, bounded_transaction, time_limit, watchdog
 
 if TYPE_CHECKING:
     import asyncpg
 
 __all__ = ["POSTGRESQL"]
+
+_OWN = "workflow_store_own"
+"""The execution option of a store's own engine, unlike an engine of a caller."""
 
 
 class _Postgresql(StoreDialect):
@@ -109,6 +112,7 @@ class _Postgresql(StoreDialect):
             pool_timeout=options["pool_timeout_s"],
             connect_args=arguments,
             hide_parameters=True,
+            execution_options={_OWN: True},
         )
 
         # A firewall or a restart may have cut a connection that was idle during a long step.
@@ -139,6 +143,16 @@ class _Postgresql(StoreDialect):
 
     async def prepare(self, engine: AsyncEngine, options: EngineOptions) -> None:
         pass
+
+    def checkout_limit(
+        self, engine: AsyncEngine, options: EngineOptions
+    ) -> contextlib.AbstractContextManager[None]:
+        if engine.get_execution_options().get(_OWN):
+            return contextlib.nullcontext()  # its pool and its connections have their own
+        return time_limit(options["statement_timeout_s"] + GRACE_S)
+
+    def checkin_limit(self, driver: Any) -> contextlib.AbstractContextManager[Any]:
+        return watchdog(driver, GRACE_S)
 
     def insert(self, table: Table) -> postgresql.Insert:
         return postgresql.insert(table)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import asyncpg
 
-__all__ = ["GRACE_S", "bounded_transaction", "watchdog"]
+__all__ = ["GRACE_S", "bounded_transaction", "time_limit", "watchdog"]
 
 GRACE_S = 1.0
 """For the server's own timeout error, which says more than silence, and for a rollback."""
@@ -56,6 +56,46 @@ async def _resync(driver: asyncpg.Connection, sql: str) -> None:
         driver.terminate()
         if not isinstance(error, Exception):
             raise
+
+
+@contextlib.contextmanager
+def time_limit(limit_s: float) -> Iterator[None]:
+    """Cancel the block after so many seconds, and again after each `GRACE_S` until it ends.
+
+    For a block that obtains a connection, whose driver is not known yet. One cancellation, as
+    by `asyncio.timeout`, is not enough: SQLAlchemy and asyncpg then wait for the server to roll
+    back, to confirm the cancellation and to close the connection.
+
+    Args:
+        limit_s: seconds until the first cancellation.
+
+    Raises:
+        TimeoutError: the block took longer.
+    """
+    loop = asyncio.get_running_loop()
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101 - a coroutine runs in a task
+    before = task.cancelling()
+    cancellations = 0
+    timer: asyncio.TimerHandle
+
+    def cancel() -> None:
+        nonlocal cancellations, timer
+        cancellations += 1
+        task.cancel()
+        timer = loop.call_later(GRACE_S, cancel)
+
+    timer = loop.call_later(limit_s, cancel)
+    try:
+        yield
+    except BaseException as error:
+        if cancellations and task.cancelling() - cancellations <= before:
+            raise TimeoutError from error  # a cancellation by others is raised as it is
+        raise
+    finally:
+        timer.cancel()
+        for _ in range(cancellations):
+            task.uncancel()
 
 
 @contextlib.contextmanager
