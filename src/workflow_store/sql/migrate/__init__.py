@@ -68,7 +68,8 @@ async def upgrade(
 
     Raises:
         SchemaMismatchError: the database is at a revision that this version does not know.
-        StoreUnavailableError: the database cannot be reached, or a lock was not released in time.
+        StoreUnavailableError: the database cannot be reached, stopped responding, or a lock was
+            not released in time.
         InvalidStateError: there is no such revision.
         ValueError: the URL is not supported.
     """
