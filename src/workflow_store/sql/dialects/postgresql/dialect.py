@@ -149,7 +149,7 @@ class _Postgresql(StoreDialect):
     ) -> contextlib.AbstractContextManager[None]:
         if engine.get_execution_options().get(_OWN):
             return contextlib.nullcontext()  # its pool and its connections have their own
-        return time_limit(options["statement_timeout_s"] + GRACE_S)
+        return time_limit(options["statement_timeout_s"] + GRACE_S, engine)
 
     def checkin_limit(self, driver: Any) -> contextlib.AbstractContextManager[Any]:
         return watchdog(driver, GRACE_S)

@@ -113,7 +113,7 @@ async def _look(engine: AsyncEngine, session: Session) -> str | None:
         return answer
 
     try:
-        with time_limit(LOOK_LIMIT_S):
+        with time_limit(LOOK_LIMIT_S, engine):
             return await greenlet_spawn(ask)
     except Exception as error:
         # Any other error, such as of too many connections, is an answer of the server.

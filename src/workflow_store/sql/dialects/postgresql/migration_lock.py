@@ -38,7 +38,7 @@ async def migration_lock(
     """Implement `StoreDialect.migration_lock`."""
     # A caller's engine may be in autocommit mode.
     await connection.execution_options(isolation_level="READ COMMITTED")
-    with time_limit(SILENCE_S):
+    with time_limit(SILENCE_S, connection.engine):
         if await detect_pooler(connection) is PoolerMode.TRANSACTION:
             raise StoreUnavailableError(
                 "The connection goes through a pooler in transaction mode, which cannot hold the "

@@ -13,7 +13,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import event
+from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.pool import ConnectionPoolEntry
 
 if TYPE_CHECKING:
     import asyncpg
@@ -59,15 +63,16 @@ async def _resync(driver: asyncpg.Connection, sql: str) -> None:
 
 
 @contextlib.contextmanager
-def time_limit(limit_s: float) -> Iterator[None]:
-    """Cancel the block after so many seconds, and again after each `GRACE_S` until it ends.
+def time_limit(limit_s: float, engine: AsyncEngine) -> Iterator[None]:
+    """Cancel a block that obtains connections, after so many seconds and each `GRACE_S` again.
 
-    For a block that obtains a connection, whose driver is not known yet. One cancellation, as
-    by `asyncio.timeout`, is not enough: SQLAlchemy and asyncpg then wait for the server to roll
-    back, to confirm the cancellation and to close the connection.
+    One cancellation, as by `asyncio.timeout`, is not enough, since a cancelled ping waits for
+    its rollback. SQLAlchemy then closes the connection, which waits for the server once more
+    and, if that is cancelled, may leak the connection's place in the pool: so it is terminated.
 
     Args:
         limit_s: seconds until the first cancellation.
+        engine: the engine of the connections.
 
     Raises:
         TimeoutError: the block took longer.
@@ -75,12 +80,19 @@ def time_limit(limit_s: float) -> Iterator[None]:
     loop = asyncio.get_running_loop()
     task = asyncio.current_task()
     assert task is not None  # noqa: S101 - a coroutine runs in a task
+    pool = engine.sync_engine.pool
     before = task.cancelling()
     cancellations = 0
     timer: asyncio.TimerHandle
 
+    def terminate(_: Any, record: ConnectionPoolEntry, __: Any) -> None:
+        if asyncio.current_task() is task and record.driver_connection is not None:
+            record.driver_connection.terminate()
+
     def cancel() -> None:
         nonlocal cancellations, timer
+        if not cancellations:
+            event.listen(pool, "invalidate", terminate)
         cancellations += 1
         task.cancel()
         timer = loop.call_later(GRACE_S, cancel)
@@ -94,6 +106,8 @@ def time_limit(limit_s: float) -> Iterator[None]:
         raise
     finally:
         timer.cancel()
+        if cancellations:
+            event.remove(pool, "invalidate", terminate)
         for _ in range(cancellations):
             task.uncancel()
 
