@@ -16,8 +16,9 @@ from workflow_store.testing import a_run, a_step
 
 GOOD, WARNING, BAD = Verdict.GOOD, Verdict.WARNING, Verdict.BAD
 ODD_SCHEMA = "We ird 100%"
-COMMON = {"abandoned_claims", "bloat", "clock", "indexes", "oldest_run", "orphans", "reachable",
-        "revision", "running_steps", "sizes", "tables", "version"}  # fmt: skip
+COMMON = {"abandoned_claims", "bloat", "clock", "damaged_rows", "indexes", "oldest_run",
+        "orphans", "reachable", "revision", "running_steps", "sizes", "tables",
+        "version"}  # fmt: skip
 SQLITE_ONLY = {"file_system", "foreign_keys", "integrity", "journal_mode", "synchronous",
                 "wal_size", "writable"}  # fmt: skip
 POSTGRESQL_ONLY = {"compression", "connections", "durability", "invalid_indexes",

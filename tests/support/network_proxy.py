@@ -22,6 +22,7 @@ class Network:
         self._passing.set()
         self._under_way: set[asyncio.Task[None]] = set()
         self._cut_at: bytes | None = None
+        self._cut_alone = False
         self._lose_answer_to: bytes | None = None
         self.answer_lost = asyncio.Event()
         """Set when the server has answered and the client will never know."""
@@ -38,9 +39,14 @@ class Network:
     def cut(self) -> None:
         self._passing.clear()
 
-    def cut_at(self, sent: bytes) -> None:
-        """Cut the network when the client sends bytes that contain these."""
-        self._cut_at = sent
+    def cut_at(self, sent: bytes, *, alone: bool = False) -> None:
+        """Cut the network when the client sends bytes that contain these.
+
+        Args:
+            sent: the bytes, which are not passed on before `restore`.
+            alone: only that connection is cut, and for ever: it fell out of a firewall's table.
+        """
+        self._cut_at, self._cut_alone = sent, alone
 
     def restore(self) -> None:
         self._passing.set()
@@ -83,6 +89,8 @@ class Network:
                     loses.set()
                 if self._cut_at is not None and self._cut_at in received:
                     self._cut_at = None
+                    if self._cut_alone:
+                        await asyncio.Event().wait()
                     self.cut()
                 await self._passing.wait()
                 to.write(received)

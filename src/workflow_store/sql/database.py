@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
-from contextvars import Context
 from functools import partial
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from sqlalchemy import PoolProxiedConnection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.util import await_only, greenlet_spawn
 
@@ -30,13 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Database", "shielded"]
 
-_LOG = logging.getLogger("workflow_store.store")
-
 _SETTLE_S = 1.0
 """How long a batch of unknown outcome holds up the next one; most sessions end at once."""
-
-_POLL_S = (0.01, 1.0)
-"""The first and the longest pause between two looks at a session that does not end."""
 
 _T = TypeVar("_T")
 _P = ParamSpec("_P")
@@ -62,6 +56,7 @@ class Database(Executor):
         schema: str | None,
         retry: RetryPolicy,
         telemetry: Telemetry | None,
+        owns_engine: bool,
     ) -> None:
         self.engine = engine
         self.dialect = url.dialect
@@ -72,11 +67,12 @@ class Database(Executor):
         self._schema = schema
         self._retry = retry
         self._telemetry = telemetry
+        self._owns_engine = owns_engine
         self._group_commit: GroupCommit[Write] = GroupCommit(
             self._commit, fails_alone=lambda error: type(error) is WorkflowStoreError
         )
         self._tasks: set[asyncio.Future[Any]] = set()
-        self._unsettled = Unsettled()
+        self._unsettled = Unsettled(self._end_session)
         self._closed = False
         self.loop = asyncio.get_running_loop()
 
@@ -145,7 +141,7 @@ class Database(Executor):
                 return await self._with_retries(attempt, f" for {purpose}")
             except StoreUnavailableError as error:
                 if isinstance(error.__cause__, UnknownOutcomeError):
-                    self._end_session(error.__cause__, runs)
+                    self._unsettled.doubt(error.__cause__, runs)
                 raise
 
         def abandoned(task: asyncio.Future[_T]) -> None:
@@ -194,7 +190,7 @@ class Database(Executor):
                 return await self._with_retries(attempt)
         except StoreUnavailableError as error:
             if isinstance(error.__cause__, UnknownOutcomeError):
-                over = self._end_session(error.__cause__, {row[0] for row in rows})
+                over = self._unsettled.doubt(error.__cause__, {row[0] for row in rows})
                 return await self._read_back(write, rows, over, error)
             raise
 
@@ -264,7 +260,7 @@ class Database(Executor):
 
         def run() -> _T:
             while True:
-                connection = self.engine.sync_engine.raw_connection()
+                connection = self._checkout()
                 driver = connection.driver_connection
                 try:
                     session = self.dialect.known_session(connection) or await_only(
@@ -275,16 +271,29 @@ class Database(Executor):
                 finally:
                     if self.dialect.is_closed(driver):
                         connection.invalidate()
-                    connection.close()
+                    self._checkin(connection, driver)
 
         # One greenlet for all three: each method of AsyncEngine starts its own.
         return await greenlet_spawn(run)
+
+    def _checkout(self) -> PoolProxiedConnection:
+        if self._owns_engine:  # whose pool and connections have limits of their own
+            return self.engine.sync_engine.raw_connection()
+        with self.dialect.checkout_limit(self.engine, self._options):
+            return self.engine.sync_engine.raw_connection()
+
+    def _checkin(self, connection: PoolProxiedConnection, driver: Any) -> None:
+        if self._owns_engine:
+            connection.close()
+            return
+        with self.dialect.checkin_limit(driver):
+            connection.close()
 
     @contextlib.asynccontextmanager
     async def _connect(self) -> AsyncIterator[tuple[AsyncConnection, Any]]:
         """Connect through SQLAlchemy; yield the connection and its session."""
         while True:
-            async with self.engine.connect() as connection:
+            async with self.dialect.connection(self.engine, self._options) as connection:
                 raw = await connection.get_raw_connection()
                 session = self.dialect.known_session(raw) or await self.dialect.open_session(
                     raw, self._options
@@ -303,27 +312,10 @@ class Database(Executor):
         if self._closed:
             raise StoreClosedError("The store was closed while the call was waiting.")
 
-    def _end_session(
-        self, unknown: UnknownOutcomeError, runs: Collection[str] | None
-    ) -> asyncio.Future[None]:
-        """Terminate the session of an attempt; the future is done when it no longer exists."""
-        # An empty context: that of one caller does not apply to all runs of a batch.
-        task = self.loop.create_task(self._ended(unknown.session), context=Context())
-        self._unsettled.add(task, runs, doubt=unknown)
-        return task
-
-    async def _ended(self, session: Any) -> None:
-        pause_s, longest_s = _POLL_S
-        while session is not None:
-            try:
-                if await self._on_connection(
-                    lambda driver, _: self.dialect.end_session(driver, session, self._options)
-                ):
-                    return
-            except Exception as error:
-                _LOG.debug("%s: cannot end a session yet: %s", self._url.name, error)
-            await asyncio.sleep(pause_s)
-            pause_s = min(2 * pause_s, longest_s)
+    async def _end_session(self, session: Any) -> bool:
+        return await self._on_connection(
+            lambda driver, _: self.dialect.end_session(driver, session, self._options)
+        )
 
 
 def _size(row: Row) -> int:

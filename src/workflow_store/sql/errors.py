@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from sqlalchemy import exc
+
 from ..errors import StoreUnavailableError, WorkflowStoreError
 from .dialects import ErrorKind, UnknownOutcomeError
 from .urls import DatabaseUrl
 
-__all__ = ["to_store_error", "translate_errors"]
+__all__ = ["corrupt_row_error", "is_undecodable", "to_store_error", "translate_errors"]
 
 
 @contextmanager
@@ -47,3 +49,19 @@ def to_store_error(
     if kind in {ErrorKind.TRANSIENT, ErrorKind.UNAVAILABLE}:
         return StoreUnavailableError(f"{subject} is not available ({name}). {advice}".rstrip())
     return WorkflowStoreError(f"{subject} rejected the operation ({name}). {advice}".rstrip())
+
+
+def is_undecodable(error: Exception) -> bool:
+    """Return whether a driver could not decode a value that the database sent."""
+    if isinstance(error, exc.OperationalError):  # text that is not UTF-8, on SQLite
+        reported = ("sqlite_errorcode", "sqlstate")  # by the database
+        return not any(hasattr(error.orig, name) for name in reported)
+    return isinstance(error, TypeError | ValueError | OverflowError)
+
+
+def corrupt_row_error(subject: str) -> WorkflowStoreError:
+    """Return the error for a row that no store wrote."""
+    return WorkflowStoreError(
+        f"The stored row for {subject} is corrupt or was changed by another program. Fix the "
+        "row, restore it from a backup, or delete the run."
+    )

@@ -17,7 +17,6 @@ from typing import Any
 from sqlalchemy import Column
 
 from .. import json_codec
-from ..errors import WorkflowStoreError
 from ..state import (
     JsonValue,
     TaskStatus,
@@ -28,6 +27,7 @@ from ..state import (
 from ..store import RunClaim, RunSnapshot
 from ..validation import validated_identifier, validated_run, validated_step
 from .dialects import StoreDialect
+from .errors import corrupt_row_error
 from .group_commit import Row
 from .models import COMMIT_COLUMNS, CONTEXT_COLUMNS, RUN_COLUMNS, STEP_COLUMNS, STEP_VALUES
 
@@ -137,7 +137,7 @@ def run_from_row(row: Row, dialect: StoreDialect) -> WorkflowExecutionState:
             values[name] = dialect.decode_datetime(values[name])
         return WorkflowExecutionState(**values)
     except (TypeError, ValueError) as error:
-        raise _corrupt_row_error(f"run {row[0]!r}") from error
+        raise corrupt_row_error(f"run {row[0]!r}") from error
 
 
 def step_from_row(run_task_id: str, row: Row, dialect: StoreDialect) -> WorkflowStepState:
@@ -163,7 +163,7 @@ def step_from_row(run_task_id: str, row: Row, dialect: StoreDialect) -> Workflow
             }
         )
     except (KeyError, TypeError, ValueError) as cause:
-        raise _corrupt_row_error(f"step {row[_STEP_ID]!r} of run {run_task_id!r}") from cause
+        raise corrupt_row_error(f"step {row[_STEP_ID]!r} of run {run_task_id!r}") from cause
 
 
 def _string(value: Any) -> str:
@@ -206,10 +206,3 @@ async def snapshot_from_rows(
 
 _TURN_S = 0.001
 """How long decoding may hold the event loop, unless a single value takes longer."""
-
-
-def _corrupt_row_error(subject: str) -> WorkflowStoreError:
-    return WorkflowStoreError(
-        f"The stored row for {subject} is corrupt or was changed by another program. Fix the "
-        "row, restore it from a backup, or delete the run."
-    )

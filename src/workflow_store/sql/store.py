@@ -144,6 +144,7 @@ class SqlWorkflowStore(ResumableMethods):
                 schema=self._schema,
                 retry=retry,
                 telemetry=telemetry,
+                owns_engine=self._callers_engine is None,
             )
             if telemetry is not None:
                 telemetry.track_pool()

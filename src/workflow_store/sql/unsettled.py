@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable
+import logging
+from collections.abc import Awaitable, Callable, Collection, Iterable
+from contextvars import Context
 from typing import Any
 
 from ..errors import StoreUnavailableError
+from .dialects import UnknownOutcomeError
 
 __all__ = ["Unsettled"]
+
+_LOG = logging.getLogger("workflow_store.store")
+
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.01, 1.0
+"""Between two looks at a session that does not end."""
 
 
 class Unsettled:
@@ -18,33 +26,55 @@ class Unsettled:
     commit. A later call that went on would be overtaken: what it read or wrote would be undone
     by an earlier call.
 
+    Args:
+        end_session: terminates a session, and returns whether it no longer exists and its
+            effect is durable.
+
     Attributes:
         attempts: the runs of each attempt; usually empty.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, end_session: Callable[[Any], Awaitable[bool]]) -> None:
         self.attempts: dict[asyncio.Future[Any], frozenset[str] | None] = {}
+        self._end_session = end_session
         self._doubts: dict[asyncio.Future[Any], Exception] = {}
 
-    def add(
-        self,
-        over: asyncio.Future[Any],
-        runs: Iterable[str] | None,
-        *,
-        doubt: Exception | None = None,
-    ) -> None:
-        """Add an attempt.
+    def add(self, over: asyncio.Future[Any], runs: Iterable[str] | None) -> None:
+        """Add an attempt of a cancelled call.
 
         Args:
             over: done when the attempt can no longer take effect.
             runs: the runs that it may change; None for any.
-            doubt: the error of an attempt whose session the server may still execute. It also
-                stops the calls that had begun before its own call ended.
         """
         self.attempts[over] = None if runs is None else frozenset(runs)
-        if doubt is not None:
-            self._doubts[over] = doubt
         over.add_done_callback(self._discard)
+
+    def doubt(
+        self, unknown: UnknownOutcomeError, runs: Iterable[str] | None
+    ) -> asyncio.Future[None]:
+        """Add an attempt of unknown outcome, and terminate its session.
+
+        It also stops the calls that had begun before its own call ended.
+
+        Returns:
+            A future that is done when the session no longer exists and its effect is durable.
+        """
+        # An empty context: that of one caller does not apply to all runs of a batch.
+        over = asyncio.get_running_loop().create_task(self._end(unknown.session), context=Context())
+        self._doubts[over] = unknown
+        self.add(over, runs)
+        return over
+
+    async def _end(self, session: Any) -> None:
+        pause_s = _FIRST_PAUSE_S
+        while True:
+            try:
+                if await self._end_session(session):
+                    return
+            except Exception as error:
+                _LOG.debug("a session cannot be ended yet: %s", error)
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
     def blocked(self, runs: Iterable[str]) -> dict[str, StoreUnavailableError]:
         """Return an error for each of the runs that a doubtful attempt may change."""

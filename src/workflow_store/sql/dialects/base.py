@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Any, ClassVar, NamedTuple, TypeAlias
 
@@ -27,8 +28,8 @@ class DriverCall(NamedTuple):
     returns: bool = False
 
 
-MigrationRunner: TypeAlias = Callable[[Callable[[Connection], None]], Awaitable[None]]
-"""Runs a migration function, several times if it has to wait for a lock."""
+MigrationRunner: TypeAlias = Callable[[Callable[[Connection], Any]], Awaitable[Any]]
+"""Runs a migration function, several times if it has to wait for a lock; returns its result."""
 
 
 class StoreDialect(ABC):
@@ -70,6 +71,37 @@ class StoreDialect(ABC):
     @abstractmethod
     def classify_error(self, error: BaseException) -> ErrorInfo:
         """Classify an error by its code or type, never by its text."""
+
+    # -- connections --------------------------------------------------------------------
+
+    def checkout_limit(
+        self, engine: AsyncEngine, options: EngineOptions
+    ) -> contextlib.AbstractContextManager[None]:
+        """Limit how long the block may take to obtain a connection of an engine.
+
+        Raises:
+            TimeoutError: no connection was obtained in time.
+        """
+        return contextlib.nullcontext()
+
+    def checkin_limit(self, driver: Any) -> contextlib.AbstractContextManager[Any]:
+        """Terminate a connection if the block, which returns it to its pool, takes too long."""
+        return contextlib.nullcontext()
+
+    @contextlib.asynccontextmanager
+    async def connection(
+        self, engine: AsyncEngine, options: EngineOptions
+    ) -> AsyncIterator[AsyncConnection]:
+        """Yield a connection of an engine, within both limits."""
+        connection = engine.connect()
+        with self.checkout_limit(engine, options):
+            await connection.start()
+        driver = (await connection.get_raw_connection()).driver_connection
+        try:
+            yield connection
+        finally:
+            with self.checkin_limit(driver):
+                await asyncio.shield(connection.close())
 
     # -- statements ---------------------------------------------------------------------
 
@@ -124,7 +156,16 @@ class StoreDialect(ABC):
 
     @abstractmethod
     async def end_session(self, driver: Any, session: Any, options: EngineOptions) -> bool:
-        """Terminate a session over another connection; return whether it no longer exists."""
+        """Terminate a session over another connection.
+
+        Args:
+            driver: the other connection.
+            session: the session; None if it has ended.
+            options: the options of the store.
+
+        Returns:
+            Whether the session no longer exists, and what it committed is durable.
+        """
 
     @abstractmethod
     async def fetch(

@@ -21,7 +21,8 @@ class EngineOptions(TypedDict, total=False):
         busy_timeout_s: SQLite only. Seconds to wait for another process's write; 30 by
             default.
         connect_timeout_s: PostgreSQL only. Seconds to wait for a connection; 10 by default.
-        statement_timeout_s: PostgreSQL only. Seconds to wait for a statement; 30 by default.
+        statement_timeout_s: PostgreSQL only. Seconds to wait for a statement, and on an engine
+            of the caller for a connection; 30 by default.
         transaction_pooler: PostgreSQL only. True behind a connection pooler in transaction
             mode, such as PgBouncer: no prepared statement outlives its transaction.
     """

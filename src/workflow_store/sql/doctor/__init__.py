@@ -12,6 +12,7 @@ On both databases:
 | `indexes` | indexes, compared with the models | one is missing or altered |
 | `oldest_run` | the number of runs and the age of the oldest | it is older than a year |
 | `orphans` | steps and claims without a run | there are any |
+| `damaged_rows` | values that no store wrote, in the newest rows | there are any |
 | `abandoned_claims` | leases that expired without being released | there are any |
 | `running_steps` | steps in status `running` for long | their run is not claimed |
 | `version` | the version of the database | SQLite before 3.35, PostgreSQL before 14 |
@@ -229,6 +230,7 @@ _COMMON_CHECKS: tuple[Check, ...] = (
     schema.indexes,  # uses the comparison that `tables` makes
     data.oldest_run,
     data.orphans,
+    data.damaged_rows,
     data.abandoned_claims,
     data.running_steps,
 )

@@ -1,29 +1,41 @@
-"""Checks of the rows: oldest run, orphans, abandoned claims and running steps."""
+"""Checks of the rows: oldest run, orphans, damage, abandoned claims and running steps."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
+    Column,
     ColumnElement,
     Float,
+    Integer,
+    Text,
     case,
+    cast,
     delete,
     exists,
     func,
     literal,
     literal_column,
     select,
+    type_coerce,
     union_all,
 )
+from sqlalchemy.types import NullType
 
+from ... import json_codec
 from ...formatting import coarse_duration, counted, duration
 from ...state import TaskStatus
-from ..models import ClaimRow, RunRow, StepRow
+from ...validation import validated_identifier
+from ..dialects import JsonText, StoreDialect, UtcDateTime
+from ..errors import is_undecodable
+from ..models import Base, ClaimRow, RunRow, StepRow
 from .findings import Examination, Finding, as_sql, bad, good, warning
 
-__all__ = ["abandoned_claims", "oldest_run", "orphans", "running_steps"]
+__all__ = ["abandoned_claims", "damaged_rows", "oldest_run", "orphans", "running_steps"]
 
 COUNTED = 1_000_000
 """The most rows that are counted; a larger number is reported as "over" this one."""
@@ -32,6 +44,17 @@ FEW = 10_000
 """The same for rows that a healthy database does not have."""
 
 OLD_S = 365 * 86_400.0
+
+DECODED = 10_000
+"""The most rows of a table that are decoded, the newest first, until `DECODING_S` have passed."""
+
+DECODING_S = 2.0
+
+DECODED_TEXT = 100_000
+"""The most characters of a JSON value that is decoded."""
+
+_CHUNK = 100
+_UNDECODABLE = object()
 
 
 async def oldest_run(examination: Examination) -> Finding | None:
@@ -95,6 +118,108 @@ async def _count_without_run(examination: Examination, column: Any, noun: str) -
     without_run = ~exists().where(RunRow.run_task_id == sample.c.run_task_id)
     query = select(func.count()).select_from(sample).where(without_run)
     return (await examination.connection.execute(query)).scalar_one(), scope
+
+
+async def damaged_rows(examination: Examination) -> Finding | None:
+    until = time.monotonic() + DECODING_S
+    checked, damaged = [], []
+    for row, newest_first in (
+        (RunRow, (RunRow.created_at.desc(), RunRow.run_task_id.desc())),
+        (StepRow, (StepRow.seq.desc(),)),
+        (ClaimRow, (ClaimRow.token.desc(),)),
+    ):
+        name = row.__tablename__
+        if name not in examination.tables:
+            continue
+        columns: list[Column[Any]] = list(Base.metadata.tables[name].columns)
+        query = select(*map(_undecoded, columns)).order_by(*newest_first)
+        count = 0
+        while count < DECODED and (not count or time.monotonic() < until):
+            values = await _read(examination, query, count, _CHUNK)
+            for one in values:
+                named = dict(zip(columns, one, strict=True))
+                place = _place(name, {column.name: value for column, value in named.items()})
+                damaged += [
+                    f"{column.name} of {place}"
+                    for column, value in named.items()
+                    if not _is_stored_value(examination.dialect, column, value)
+                ]
+            count += len(values)
+            if len(values) < _CHUNK:
+                break
+        checked.append(counted(count, name.removesuffix("s")))
+    if not checked:
+        return None
+    scope = f"checked the newest {', '.join(checked)}"
+    if not damaged:
+        return good(f"none ({scope})")
+    return bad(
+        f"{counted(len(damaged), 'value')} that no store wrote, including {damaged[0]} ({scope})",
+        "Fix the rows, restore them from a backup, or delete the runs: workflow-store runs delete",
+    )
+
+
+def _undecoded(column: Column[Any]) -> ColumnElement[Any]:
+    """Return what selects a column as the driver returns it, large values as null."""
+    if isinstance(column.type, UtcDateTime):
+        return type_coerce(column, NullType)
+    if isinstance(column.type, JsonText):
+        small = func.length(cast(column, Text)) <= DECODED_TEXT
+        return case((small, column)).label(column.name)
+    return column
+
+
+async def _read(
+    examination: Examination, query: Any, first: int, count: int
+) -> list[Sequence[Any]]:
+    """Return rows of a query, with `_UNDECODABLE` for each value that the driver rejects."""
+    part = query.offset(first).limit(count)
+    try:
+        return list((await examination.connection.execute(part)).all())
+    except Exception as error:
+        if not is_undecodable(error):
+            raise
+    if count > 1:
+        rows = [await _read(examination, query, first + number, 1) for number in range(count)]
+        return [row for one in rows for row in one]
+    columns = list(query.selected_columns)
+    if len(columns) == 1:
+        return [(_UNDECODABLE,)]
+    parts = [
+        await _read(examination, query.with_only_columns(column), first, 1) for column in columns
+    ]
+    return [[row[0] for row, *_ in parts]]
+
+
+def _place(table: str, values: dict[str, Any]) -> str:
+    """Return the name of a row, for people."""
+    run, step = (
+        "with an unreadable ID" if value is _UNDECODABLE else f"{value!r:.100}"
+        for value in (values["run_task_id"], values.get("step_id"))
+    )
+    noun = {"runs": "run", "steps": f"step {step} of run", "claims": "the claim of run"}
+    return f"{noun[table]} {run}"
+
+
+def _is_stored_value(dialect: StoreDialect, column: Column[Any], value: Any) -> bool:
+    """Return whether a store can have written a value of a column."""
+    if value is None or value is _UNDECODABLE:
+        return value is None  # or large; the database itself checks NOT NULL
+    try:
+        if isinstance(column.type, UtcDateTime):
+            dialect.decode_datetime(value)
+        elif isinstance(column.type, JsonText):
+            expected = {"definition": dict, "error": str}.get(column.name, object)
+            return isinstance(json_codec.decode_stored(value), expected)
+        elif isinstance(column.type, Integer):
+            return isinstance(value, int)
+        elif column.name == "status":
+            TaskStatus(value)
+        else:
+            validated_identifier(value, name=column.name)
+    except (TypeError, ValueError, OverflowError):
+        return False
+    return True
 
 
 async def abandoned_claims(examination: Examination) -> Finding | None:

@@ -68,7 +68,8 @@ async def upgrade(
 
     Raises:
         SchemaMismatchError: the database is at a revision that this version does not know.
-        StoreUnavailableError: the database cannot be reached, or a lock was not released in time.
+        StoreUnavailableError: the database cannot be reached, stopped responding, or a lock was
+            not released in time.
         InvalidStateError: there is no such revision.
         ValueError: the URL is not supported.
     """
@@ -215,8 +216,11 @@ async def _migrate(
     async with _connect(url_or_engine, creates=creates) as (connection, url):
         schema = _schema(url, schema)
 
+        def read(sync_connection: Connection) -> str | None:
+            return read_revision(sync_connection, schema)
+
         def run(sync_connection: Connection) -> None:
-            start = read_revision(sync_connection, schema)
+            start = read(sync_connection)
             if start is None and revision == "base":
                 return  # Alembic would create its version table first
             config = _config(url=sync_connection.engine.url, schema=schema)
@@ -236,9 +240,9 @@ async def _migrate(
             # Inside, so that waiting for one database does not block migrations of others.
             _process_lock(lock_timeout_s),
         ):
-            before = await connection.run_sync(read_revision, schema)
+            before: str | None = await run_migration(read)
             await run_migration(run)
-            after = await connection.run_sync(read_revision, schema)
+            after = await run_migration(read)
         if after is None and before is not None:
             _LOG.info("%s: dropped the tables", url.name)
         elif before is None and after is not None:
@@ -280,6 +284,7 @@ async def _connect(
     creates: bool = False,
 ) -> AsyncIterator[tuple[AsyncConnection, DatabaseUrl]]:
     """Yield a connection and its URL; translate errors inside the block."""
+    options = options or validated_options({})
     if isinstance(url_or_engine, AsyncEngine):
         engine, url = url_or_engine, DatabaseUrl.of_engine(url_or_engine)
     else:
@@ -287,11 +292,11 @@ async def _connect(
         if not creates:
             url.require_existing()
         # There may be a pooler in transaction mode in between.
-        options = {**(options or validated_options({})), "transaction_pooler": True}
+        options = {**options, "transaction_pooler": True}
         engine = url.dialect.create_engine(url.url, options)
     try:
         with translate_errors(url):
-            async with engine.connect() as connection:
+            async with url.dialect.connection(engine, options) as connection:
                 yield connection, url
     finally:
         if engine is not url_or_engine:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any
@@ -9,9 +10,11 @@ from typing import Any
 from sqlalchemy import ColumnElement, func, literal_column, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from ...errors import WorkflowStoreError
 from ...pagination import PageRequest
 from ...state import RunSummary, TaskStatus
 from ...store import RunPage
+from ..errors import corrupt_row_error, is_undecodable
 from ..models import RunRow, StepRow
 
 __all__ = ["list_runs"]
@@ -48,10 +51,17 @@ async def list_runs(connection: AsyncConnection, request: PageRequest) -> RunPag
         rows = await _with_step_in(connection, query, request.step_status, request.limit)
     page = rows[: request.limit]
     counts = await _step_counts(connection, [row.run_task_id for row in page])
-    runs = [RunSummary(**row._asdict(), step_counts=counts[row.run_task_id]) for row in page]
+    runs = [_summary(row, counts[row.run_task_id]) for row in page]
     if len(rows) <= request.limit:
         return RunPage(runs, None)
     return RunPage(runs, request.cursor((runs[-1].created_at, runs[-1].run_task_id)))
+
+
+def _summary(row: Any, counts: Counter[TaskStatus]) -> RunSummary:
+    try:
+        return RunSummary(**row._asdict(), step_counts=counts)
+    except ValueError as error:
+        raise corrupt_row_error(f"run {row.run_task_id!r}") from error
 
 
 def _conditions(request: PageRequest) -> list[ColumnElement[bool]]:
@@ -100,31 +110,65 @@ async def _with_step_in(
     newest = query.where(has_step)
     position = tuple_(RunRow.created_at, RunRow.run_task_id)
     positions = query.with_only_columns(RunRow.created_at, RunRow.run_task_id)
-    last = (await connection.execute(positions.offset(_NEWEST).limit(1))).one_or_none()
-    if last is not None:
-        newest = newest.where(position >= tuple_(*last))
+    last = await _rows(connection, positions.limit(1), offset=_NEWEST)
+    if last:
+        newest = newest.where(position >= tuple_(*last[0]))
     rows = await _rows(connection, newest)
-    if last is None or len(rows) > limit:
+    if not last or len(rows) > limit:
         return rows
     matching = of_runs.distinct().cte("matching").prefix_with("MATERIALIZED")
     query = query.join(matching, matching.c.run_task_id == RunRow.run_task_id)
     return await _rows(connection, query)
 
 
-async def _rows(connection: AsyncConnection, query: Any) -> list[Any]:
-    return list((await connection.execute(query)).all())
+async def _rows(connection: AsyncConnection, query: Any, offset: int = 0) -> list[Any]:
+    try:
+        return list((await connection.execute(query.offset(offset) if offset else query)).all())
+    except Exception as error:
+        if is_undecodable(error):
+            raise await _damage(connection, query.limit(1), offset) from error
+        raise
+
+
+async def _damage(connection: AsyncConnection, query: Any, offset: int) -> WorkflowStoreError:
+    """Return the error that names the first run of a query that cannot be decoded."""
+    for place in itertools.count(offset):
+        one = query.offset(place)
+        try:
+            if not (await connection.execute(one)).all():
+                break
+        except Exception as error:
+            if not is_undecodable(error):
+                raise
+            return corrupt_row_error(await _name(connection, one, place))
+    return corrupt_row_error("a run of the page")  # not reached: all is read in one snapshot
+
+
+async def _name(connection: AsyncConnection, query: Any, place: int) -> str:
+    try:
+        return f"run {await connection.scalar(query.with_only_columns(RunRow.run_task_id))!r}"
+    except Exception as error:
+        if is_undecodable(error):
+            return f"the run at place {place + 1} of the page"
+        raise
 
 
 async def _step_counts(
     connection: AsyncConnection, runs: Sequence[str]
 ) -> dict[str, Counter[TaskStatus]]:
     counts: dict[str, Counter[TaskStatus]] = defaultdict(Counter)
-    if runs:
-        query = (
-            select(StepRow.run_task_id, StepRow.status, func.count())
-            .where(StepRow.run_task_id.in_(runs))
-            .group_by(StepRow.run_task_id, StepRow.status)
-        )
-        for run_task_id, status, count in await connection.execute(query):
+    query = (
+        select(StepRow.run_task_id, StepRow.status, func.count())
+        .where(StepRow.run_task_id.in_(runs))
+        .group_by(StepRow.run_task_id, StepRow.status)
+    )
+    try:
+        for run_task_id, status, count in await connection.execute(query) if runs else ():
             counts[run_task_id][TaskStatus(status)] = count
+    except Exception as error:
+        if not is_undecodable(error):
+            raise
+        for run_task_id in runs if len(runs) > 1 else ():
+            await _step_counts(connection, [run_task_id])
+        raise corrupt_row_error(f"a step of run {runs[0]!r}") from error
     return counts

@@ -37,13 +37,16 @@ from .errors import classify_error
 from .hosts import Host, connect_to_first_available, hosts_of, with_explicit_ports
 from .migration_lock import migration_lock
 from .sessions import KEY, Known, Session, end_session, open_session
-from .timeouts import GRACE_S, bounded_transaction, raise_if_unknown, resync, watchdog
+from .timeouts import GRACE_S, bounded_transaction, raise_if_unknown, resync, time_limit, watchdog
 
 if TYPE_CHECKING:
     import asyncpg
     from sqlalchemy.pool import PoolProxiedConnection
 
 __all__ = ["POSTGRESQL"]
+
+_OWN = "workflow_store_own"
+"""The execution option of a store's own engine, unlike an engine of a caller."""
 
 
 class _Postgresql(StoreDialect):
@@ -112,6 +115,7 @@ class _Postgresql(StoreDialect):
             pool_timeout=options["pool_timeout_s"],
             connect_args=arguments,
             hide_parameters=True,
+            execution_options={_OWN: True},
         )
 
         # A firewall or a restart may have cut a connection that was idle during a long step.
@@ -142,6 +146,16 @@ class _Postgresql(StoreDialect):
 
     async def prepare(self, engine: AsyncEngine, options: EngineOptions) -> None:
         pass
+
+    def checkout_limit(
+        self, engine: AsyncEngine, options: EngineOptions
+    ) -> contextlib.AbstractContextManager[None]:
+        if engine.get_execution_options().get(_OWN):
+            return contextlib.nullcontext()  # its pool and its connections have their own
+        return time_limit(options["statement_timeout_s"] + GRACE_S, engine)
+
+    def checkin_limit(self, driver: Any) -> contextlib.AbstractContextManager[Any]:
+        return watchdog(driver, GRACE_S)
 
     def insert(self, table: Table) -> postgresql.Insert:
         return postgresql.insert(table)
@@ -190,7 +204,7 @@ class _Postgresql(StoreDialect):
         )
 
     async def end_session(
-        self, driver: asyncpg.Connection, session: Session, options: EngineOptions
+        self, driver: asyncpg.Connection, session: Session | None, options: EngineOptions
     ) -> bool:
         return await end_session(driver, session, options["statement_timeout_s"])
 

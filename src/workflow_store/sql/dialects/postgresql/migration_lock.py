@@ -7,6 +7,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
 from functools import partial
+from typing import Any
 
 from sqlalchemy import Connection, event, exc, text
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -14,7 +15,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from ....errors import StoreUnavailableError
 from ..base import MigrationRunner
 from .errors import classify_error
+from .liveness import session_of, terminated_if_lost
 from .pooler import PoolerMode, detect_pooler
+from .sessions import Session
+from .timeouts import time_limit, watchdog
 
 __all__ = ["migration_lock"]
 
@@ -24,6 +28,9 @@ TABLE_LOCK_S = 3.0
 PAUSE_S = 2.0
 """How long it then lets them proceed, before it is tried again."""
 
+SILENCE_S = 30.0
+"""How long it waits for the server's answer to a statement that waits for nothing."""
+
 
 @contextlib.asynccontextmanager
 async def migration_lock(
@@ -32,14 +39,17 @@ async def migration_lock(
     """Implement `StoreDialect.migration_lock`."""
     # A caller's engine may be in autocommit mode.
     await connection.execution_options(isolation_level="READ COMMITTED")
-    if await detect_pooler(connection) is PoolerMode.TRANSACTION:
-        raise StoreUnavailableError(
-            "The connection goes through a pooler in transaction mode, which cannot hold the "
-            "migration lock. Nothing was changed: run the migration over a direct connection to "
-            "the server."
-        )
+    with time_limit(SILENCE_S, connection.engine):
+        if await detect_pooler(connection) is PoolerMode.TRANSACTION:
+            raise StoreUnavailableError(
+                "The connection goes through a pooler in transaction mode, which cannot hold the "
+                "migration lock. Nothing was changed: run the migration over a direct connection "
+                "to the server."
+            )
+        session = await session_of(connection)
+        await connection.rollback()
     async with _advisory_lock(connection, schema, timeout_s), _lock_timeouts(connection, timeout_s):
-        yield partial(_run, connection, timeout_s)
+        yield partial(_run, connection, session, timeout_s)
 
 
 @contextlib.asynccontextmanager
@@ -55,21 +65,26 @@ async def _advisory_lock(
     key = {"key": f"workflow_store.{schema or ''}"}
     acquire = text("SELECT pg_try_advisory_lock(hashtextextended(:key, 0))")
     release = text("SELECT pg_advisory_unlock(hashtextextended(:key, 0))")
+    driver: Any = (await connection.get_raw_connection()).driver_connection
     deadline = time.monotonic() + timeout_s
-    while not await connection.scalar(acquire, key):
-        await connection.rollback()
-        if time.monotonic() > deadline:
-            raise StoreUnavailableError(
-                f"Another migration of these tables has been running for over {timeout_s:g} "
-                "seconds. Nothing was changed: try again when it has finished."
-            )
-        await asyncio.sleep(0.1)
+    with watchdog(driver, SILENCE_S) as reset:
+        while not await connection.scalar(acquire, key):
+            await connection.rollback()
+            if time.monotonic() > deadline:
+                raise StoreUnavailableError(
+                    f"Another migration of these tables has been running for over {timeout_s:g} "
+                    "seconds. Nothing was changed: try again when it has finished."
+                )
+            await asyncio.sleep(0.1)
+            reset()
     try:
         yield
     finally:
-        await connection.rollback()
-        await connection.execute(release, key)
-        await connection.commit()
+        if not driver.is_closed():  # else the lock ended with the session
+            with watchdog(driver, SILENCE_S):
+                await connection.rollback()
+                await connection.execute(release, key)
+                await connection.commit()
 
 
 @contextlib.asynccontextmanager
@@ -80,9 +95,11 @@ async def _lock_timeouts(connection: AsyncConnection, timeout_s: float) -> Async
     transaction a revision builds an index concurrently, which blocks no writer.
     """
     set_timeout = text("SELECT set_config('lock_timeout', :value, false)")
-    before = await connection.scalar(text("SHOW lock_timeout"))
-    await connection.execute(set_timeout, {"value": _milliseconds(timeout_s)})
-    await connection.commit()
+    driver: Any = (await connection.get_raw_connection()).driver_connection
+    with watchdog(driver, SILENCE_S):
+        before = await connection.scalar(text("SHOW lock_timeout"))
+        await connection.execute(set_timeout, {"value": _milliseconds(timeout_s)})
+        await connection.commit()
 
     def begin(sync_connection: Connection) -> None:
         if sync_connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
@@ -94,25 +111,29 @@ async def _lock_timeouts(connection: AsyncConnection, timeout_s: float) -> Async
         yield
     finally:
         event.remove(connection.sync_connection, "begin", begin)
-        await connection.rollback()
-        await connection.execute(set_timeout, {"value": before})
-        await connection.commit()
+        if not driver.is_closed():
+            with watchdog(driver, SILENCE_S):
+                await connection.rollback()
+                await connection.execute(set_timeout, {"value": before})
+                await connection.commit()
 
 
 async def _run(
-    connection: AsyncConnection, timeout_s: float, work: Callable[[Connection], None]
-) -> None:
+    connection: AsyncConnection,
+    session: Session,
+    timeout_s: float,
+    work: Callable[[Connection], Any],
+) -> Any:
     deadline = time.monotonic() + timeout_s
     while True:
-        try:
-            await connection.run_sync(work)
-        except exc.DBAPIError as error:
-            locked = classify_error(error).name == "SQLSTATE 55P03"  # lock_not_available
-            if not locked or time.monotonic() + PAUSE_S > deadline:
-                raise
-            await connection.rollback()
-        else:
-            return
+        async with terminated_if_lost(connection, session):
+            try:
+                return await connection.run_sync(work)
+            except exc.DBAPIError as error:
+                locked = classify_error(error).name == "SQLSTATE 55P03"  # lock_not_available
+                if not locked or time.monotonic() + PAUSE_S > deadline:
+                    raise
+                await connection.rollback()
         await asyncio.sleep(PAUSE_S)
 
 

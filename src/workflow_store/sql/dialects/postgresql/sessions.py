@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import asyncpg
     from sqlalchemy.pool import PoolProxiedConnection
 
-__all__ = ["KEY", "Known", "Session", "end_session", "open_session"]
+__all__ = ["IDENTITY", "KEY", "Known", "Session", "end_session", "open_session"]
 
 KEY = "workflow_store_session"
 """The session's place in the pool's `info` of a connection, which a reconnect clears."""
@@ -83,31 +83,40 @@ async def open_session(
         raise ConnectionError
     else:
         async with bounded_transaction(driver, limit_s, begin="BEGIN" if pooled else None):
-            row = await driver.fetchrow(_IDENTITY, timeout=limit_s)
+            row = await driver.fetchrow(IDENTITY, timeout=limit_s)
         # A pooler invents the process that a client sees.
         pooled = pooled or row[0] != driver.get_server_pid()
         connection.info[KEY] = known = Known(Session(*row), pooled, _poll_of(driver))
     return known.next_session()
 
 
-async def end_session(driver: asyncpg.Connection, session: Session, limit_s: float) -> bool:
-    """Terminate a session, and return whether it no longer exists.
+async def end_session(driver: asyncpg.Connection, session: Session | None, limit_s: float) -> bool:
+    """Terminate a session; return whether it no longer exists and what it committed is durable.
 
     A stopped process ends when it continues. After a failover the new primary has no such
     session, and what the old one still does is not in its history.
+
+    Args:
+        driver: another connection.
+        session: the session; None if it has ended.
+        limit_s: seconds for each statement.
     """
-    found: tuple[Any, ...]
-    if session.lock is None:
-        found = (_BY_PROCESS, session.pid, session.started_at)
-    else:
-        found = (_BY_LOCK, session.lock >> 32, session.lock & 0xFFFFFFFF)
     async with bounded_transaction(driver, limit_s, begin="BEGIN"):
         if await driver.fetchval(_IS_STANDBY, timeout=limit_s):
             return False
-        pids = [row[0] for row in await driver.fetch(*found, timeout=limit_s)]
-        for pid in pids:
-            await driver.execute("SELECT pg_terminate_backend($1)", pid, timeout=limit_s)
-    return not pids
+        if session is not None:
+            if session.lock is None:
+                found = driver.fetch(_BY_PROCESS, session.pid, session.started_at, timeout=limit_s)
+            else:
+                key = (session.lock >> 32, session.lock & 0xFFFFFFFF)
+                found = driver.fetch(_BY_LOCK, *key, timeout=limit_s)
+            pids = [row[0] for row in await found]
+            for pid in pids:
+                await driver.execute("SELECT pg_terminate_backend($1)", pid, timeout=limit_s)
+            if pids:
+                return False
+        await driver.execute(_WAIT_FOR_STANDBYS, timeout=limit_s)
+    return True
 
 
 def _poll_of(driver: asyncpg.Connection) -> select.poll | None:
@@ -121,7 +130,7 @@ def _poll_of(driver: asyncpg.Connection) -> select.poll | None:
 
 
 # https://www.postgresql.org/docs/current/monitoring-stats.html#MONITORING-PG-STAT-ACTIVITY-VIEW
-_IDENTITY = "SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()"
+IDENTITY = "SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()"
 _BY_PROCESS = "SELECT pid FROM pg_stat_activity WHERE pid = $1 AND backend_start = $2"
 
 # https://www.postgresql.org/docs/current/view-pg-locks.html: the halves of a 64-bit key
@@ -130,3 +139,11 @@ _BY_LOCK = """
     AND classid::bigint = $1 AND objid::bigint = $2
 """
 _IS_STANDBY = "SELECT pg_is_in_recovery()"
+
+# A commit that waits for a synchronous standby becomes visible when its session is canceled or
+# terminated, and is lost if that standby is promoted. A later commit waits for all before it:
+# https://www.postgresql.org/docs/current/warm-standby.html#SYNCHRONOUS-REPLICATION
+_WAIT_FOR_STANDBYS = """
+    SELECT pg_logical_emit_message(true, 'workflow_store', '')
+    WHERE current_setting('synchronous_standby_names') <> ''
+"""

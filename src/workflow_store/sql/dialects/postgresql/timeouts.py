@@ -13,7 +13,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import event
+from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from ..errors import UnknownOutcomeError
 from .errors import was_rolled_back
@@ -23,7 +27,9 @@ if TYPE_CHECKING:
 
     from .sessions import Session
 
-__all__ = ["GRACE_S", "bounded_transaction", "raise_if_unknown", "resync", "watchdog"]
+__all__ = [
+    "GRACE_S", "bounded_transaction", "raise_if_unknown", "resync", "time_limit", "watchdog",
+]  # fmt: skip
 
 GRACE_S = 1.0
 """For the server's own timeout error, which says more than silence, and for a rollback."""
@@ -85,6 +91,56 @@ def raise_if_unknown(error: BaseException, driver: asyncpg.Connection, session: 
     """
     if isinstance(error, Exception) and not was_rolled_back(error, pooled=session.lock is not None):
         raise UnknownOutcomeError(session if driver.is_closed() else None) from error
+
+
+@contextlib.contextmanager
+def time_limit(limit_s: float, engine: AsyncEngine) -> Iterator[None]:
+    """Cancel a block that obtains connections, after so many seconds and each `GRACE_S` again.
+
+    One cancellation, as by `asyncio.timeout`, is not enough, since a cancelled ping waits for
+    its rollback. SQLAlchemy then closes the connection, which waits for the server once more
+    and, if that is cancelled, may leak the connection's place in the pool: so it is terminated.
+
+    Args:
+        limit_s: seconds until the first cancellation.
+        engine: the engine of the connections.
+
+    Raises:
+        TimeoutError: the block took longer.
+    """
+    loop = asyncio.get_running_loop()
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101 - a coroutine runs in a task
+    pool = engine.sync_engine.pool
+    before = task.cancelling()
+    cancellations = 0
+    timer: asyncio.TimerHandle
+
+    def terminate(_: Any, record: ConnectionPoolEntry, __: Any) -> None:
+        if asyncio.current_task() is task and record.driver_connection is not None:
+            record.driver_connection.terminate()
+
+    def cancel() -> None:
+        nonlocal cancellations, timer
+        if not cancellations:
+            event.listen(pool, "invalidate", terminate)
+        cancellations += 1
+        task.cancel()
+        timer = loop.call_later(GRACE_S, cancel)
+
+    timer = loop.call_later(limit_s, cancel)
+    try:
+        yield
+    except BaseException as error:
+        if cancellations and task.cancelling() - cancellations <= before:
+            raise TimeoutError from error  # a cancellation by others is raised as it is
+        raise
+    finally:
+        timer.cancel()
+        if cancellations:
+            event.remove(pool, "invalidate", terminate)
+        for _ in range(cancellations):
+            task.uncancel()
 
 
 @contextlib.contextmanager
