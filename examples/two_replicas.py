@@ -34,7 +34,7 @@ from workflow_store import (
 RUNS = [f"run-{number}" for number in range(1, 7)]
 STEPS = [f"step-{number}" for number in range(1, 6)]
 POLL_S = 0.02
-PATIENCE_S = 60.0
+PATIENCE_S = 300.0
 
 Process = subprocess.Popen[bytes]
 

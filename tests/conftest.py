@@ -24,6 +24,7 @@ from support.progress import Progress
 from support.waiting import PATIENCE_S, until
 from workflow_store import InMemoryWorkflowStore, SqlWorkflowStore, WorkflowStore, open_store
 from workflow_store.sql import doctor, migrate
+from workflow_store.sql.dialects import options
 
 pytest.register_assert_rewrite("support.doctor", "support.failures")
 
@@ -55,10 +56,13 @@ BACKENDS = ("memory", "sqlite-file", "sqlite-memory", "postgresql")
 
 @pytest.fixture(autouse=True)
 def _settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Remove the developer's own settings, and give doctor time on a busy machine."""
+    """Remove the developer's own settings, and raise limits that a busy machine exceeds."""
     monkeypatch.delenv("WORKFLOW_STORE_URL", raising=False)
     monkeypatch.delenv("WORKFLOW_STORE_SCHEMA", raising=False)
+    for name in ("pool_timeout_s", "busy_timeout_s", "connect_timeout_s", "statement_timeout_s"):
+        monkeypatch.setitem(options._DEFAULTS, name, PATIENCE_S)
     monkeypatch.setattr(doctor, "LIMIT_S", PATIENCE_S)
+    monkeypatch.setattr(doctor, "SLOW_ROUND_TRIP_S", PATIENCE_S)
 
 
 @pytest.fixture(scope="session")
@@ -162,8 +166,8 @@ async def target(request: pytest.FixtureRequest, empty_url: str) -> AsyncIterato
     if request.param == "url":
         yield empty_url
         return
-    options = {"isolation_level": "AUTOCOMMIT"} if request.param == "autocommit-engine" else {}
-    async with engine_of_a_host(empty_url, **options) as engine:
+    level = {"isolation_level": "AUTOCOMMIT"} if request.param == "autocommit-engine" else {}
+    async with engine_of_a_host(empty_url, **level) as engine:
         yield engine
 
 

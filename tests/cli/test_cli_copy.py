@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import signal
 import sqlite3
-import subprocess
-import time
+from asyncio.subprocess import PIPE
 from collections.abc import Iterator
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from support.commands import MODULE, Ended, command, misused, refused
-from support.failures import path_of
+from support.failures import no_sessions, path_of, sessions
 from support.next_version import FIRST
 from support.processes import check_file, count, orphans, query
 from support.samples import (
@@ -29,7 +30,7 @@ from support.samples import (
     step,
 )
 from support.schema import execute
-from support.waiting import PATIENCE_S
+from support.waiting import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.measured]
 
@@ -224,18 +225,52 @@ def test_a_failure_on_the_way_is_one_message(sqlite_url: str, postgres_url: str)
 # -- killed ----------------------------------------------------------------------------
 
 
-def kill_half_way(source: str, destination: str, steps: int) -> None:
-    """Start a copy, and kill it when there are so many steps."""
-    with subprocess.Popen(
-        [*MODULE, "copy", source, destination], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as running:
-        deadline = time.monotonic() + PATIENCE_S
-        while asyncio.run(count(destination, "steps")) < steps:
-            assert running.poll() is None
-            assert time.monotonic() < deadline
-        running.kill()
-        running.communicate()
-    assert running.returncode == -9
+async def kill_half_way(source: str, destination: str, steps: int) -> None:
+    """Start a copy, and kill it when there are so many steps.
+
+    The copy waits for a lock on a table, and the next lock waits behind it. PostgreSQL grants
+    them in turn, so that the copy never gets far ahead of the test.
+    """
+    server, table = source, "steps"
+    if destination.startswith("postgresql"):
+        server, table = destination, "steps IN EXCLUSIVE MODE"  # readers pass
+
+    async def lock() -> asyncpg.Connection:
+        session = await asyncpg.connect(server)
+        await session.execute(f"BEGIN; LOCK TABLE {table}")
+        return session
+
+    async def waiting() -> int:
+        return len(await sessions(server, that="wait_event_type = 'Lock'"))
+
+    async def copy_waits() -> bool:
+        assert running.returncode is None
+        return await waiting() > 0
+
+    held = await lock()
+    running = await asyncio.create_subprocess_exec(
+        *MODULE, "copy", source, destination, stdout=PIPE, stderr=PIPE
+    )
+    try:
+        await until(copy_waits)
+        while await count(destination, "steps") < steps:
+            before = await waiting()
+            locking = asyncio.create_task(lock())
+
+            async def lock_waits(before: int = before) -> bool:
+                return await waiting() > before
+
+            await until(lock_waits)
+            await held.close()
+            held = await locking
+            await until(copy_waits)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            running.kill()
+        await held.close()
+        await running.communicate()
+    assert running.returncode == -signal.SIGKILL
+    await no_sessions(server)
 
 
 def test_a_copy_that_is_killed_three_times_goes_on(
@@ -245,7 +280,7 @@ def test_a_copy_that_is_killed_three_times_goes_on(
     snapshots = several(200, steps=10)
     filled(sqlite_url, *snapshots, hostile())
     for steps in (200, 700, 1200):
-        kill_half_way(sqlite_url, postgres_url, steps)
+        asyncio.run(kill_half_way(sqlite_url, postgres_url, steps))
     done = command("copy", sqlite_url, postgres_url)
     assert done.err.splitlines()[-1] == "The two stores match."
     assert done.code == 0
@@ -254,7 +289,7 @@ def test_a_copy_that_is_killed_three_times_goes_on(
     assert asyncio.run(orphans(postgres_url)) == []
 
     filled(other_url)
-    kill_half_way(postgres_url, other_url, 500)
+    asyncio.run(kill_half_way(postgres_url, other_url, 500))
     asyncio.run(check_file(other_url))
     assert command("copy", postgres_url, other_url).code == 0
     assert lines_of(other_url) == lines_of(sqlite_url)

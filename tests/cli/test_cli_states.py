@@ -59,14 +59,16 @@ def files(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wait for locks for a moment, and not for half a minute."""
-    for name in ("busy_timeout_s", "statement_timeout_s"):
-        monkeypatch.setitem(options._DEFAULTS, name, 0.1)
-    for function in (migrate.upgrade, migrate.downgrade):
-        defaults: dict[str, object] = function.__kwdefaults__ or {}
-        monkeypatch.setitem(defaults, "lock_timeout_s", 0.1)
+@contextlib.contextmanager
+def impatient() -> Iterator[None]:
+    """Wait for locks for a moment. What is to succeed stays outside: a busy machine is slower."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("busy_timeout_s", "statement_timeout_s"):
+            patch.setitem(options._DEFAULTS, name, 0.1)
+        for function in (migrate.upgrade, migrate.downgrade):
+            defaults: dict[str, object] = function.__kwdefaults__ or {}
+            patch.setitem(defaults, "lock_timeout_s", 0.1)
+        yield
 
 
 # -- empty -----------------------------------------------------------------------------
@@ -200,7 +202,6 @@ def exclusively(url: str) -> Iterator[None]:
         other.rollback()
 
 
-@pytest.mark.usefixtures("impatient")
 def test_reads_go_on_beside_a_writer_and_writes_are_told_to_wait(sqlite_url: str) -> None:
     """A lock that stays taken is a database that cannot be reached now."""
     filled(sqlite_url, snapshot("r", step("s", status="completed"), created_at=DAY))
@@ -208,25 +209,24 @@ def test_reads_go_on_beside_a_writer_and_writes_are_told_to_wait(sqlite_url: str
         for words in READS.values():
             assert on(sqlite_url, words).code == 0
         assert on(sqlite_url, ["doctor"]).code == 0
-        for words in [*WRITES.values(), SCHEMA["downgrade"]]:
-            refused(on(sqlite_url, words), 3, "SQLITE_BUSY", "Another process has held")
-        changed = to_line(snapshot("another"))
-        busy = command("import", "--url", sqlite_url, stdin=changed)
-        refused(busy, 3, "SQLITE_BUSY")
+        with impatient():
+            for words in [*WRITES.values(), SCHEMA["downgrade"]]:
+                refused(on(sqlite_url, words), 3, "SQLITE_BUSY", "Another process has held")
+            changed = to_line(snapshot("another"))
+            busy = command("import", "--url", sqlite_url, stdin=changed)
+            refused(busy, 3, "SQLITE_BUSY")
     assert on(sqlite_url, WRITES["runs purge"]).code == 0
 
 
-@pytest.mark.usefixtures("impatient")
 def test_a_file_that_another_program_keeps_for_itself_cannot_be_reached(sqlite_url: str) -> None:
     """By any command."""
     filled(sqlite_url, snapshot("r"))
-    with exclusively(sqlite_url):
+    with exclusively(sqlite_url), impatient():
         for words in [*ALL.values(), *MAKES.values()]:
             refused(on(sqlite_url, words), 3, "SQLITE_BUSY")
         refused(command("copy", sqlite_url, "sqlite:///x.db"), 3, "SQLITE_BUSY")
 
 
-@pytest.mark.usefixtures("impatient")
 def test_a_table_that_stays_locked_cannot_be_reached(postgres_url: str) -> None:
     """As while another session alters it."""
     import asyncpg
@@ -243,7 +243,9 @@ def test_a_table_that_stays_locked_cannot_be_reached(postgres_url: str) -> None:
         finally:
             await session.close()
 
-    for ended in asyncio.run(locked()):
+    with impatient():
+        outcomes = asyncio.run(locked())
+    for ended in outcomes:
         refused(ended, 3, "is not available")
 
 

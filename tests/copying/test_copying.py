@@ -246,13 +246,13 @@ async def test_a_claim_at_the_destination_outlives_an_update_and_none_is_copied(
     """Claims belong to their own database."""
     one, two = several(2)
     await fill(memory, one, two)
-    await memory.claim_run(one.run.run_task_id, owner="source", lease_s=60)
+    await memory.claim_run(one.run.run_task_id, owner="source", lease_s=3600)
     await fill(other, RunSnapshot(two.run, two.steps[:2]))
-    claim = await other.claim_run(two.run.run_task_id, owner="destination", lease_s=60)
+    claim = await other.claim_run(two.run.run_task_id, owner="destination", lease_s=3600)
     assert claim is not None
     assert (await copy_runs(memory, other)).agree
     assert await other.renew_claim(claim)
-    assert await other.claim_run(one.run.run_task_id, owner="another", lease_s=60)
+    assert await other.claim_run(one.run.run_task_id, owner="another", lease_s=3600)
 
 
 def unfinished() -> list[object]:

@@ -199,12 +199,12 @@ class TestHeartbeat:
 
             async def renew_claim(self, claim: RunClaim) -> RunClaim:
                 self.renewals += 1
-                if self.renewals == 5:
+                if self.renewals == 4:
                     self.enough.set()
                 return await super().renew_claim(claim)
 
         async with Counting() as store:
-            claim = await claimed(store, lease_s=3)
+            claim = await claimed(store, lease_s=6)
             async with kept(store, claim):
                 await store.enough.wait()
             assert await store.claim_run("run", owner="other") is None

@@ -28,7 +28,7 @@ from support.doctor import (
     statements_of,
 )
 from support.next_version import FIRST
-from support.waiting import threads_ended, until
+from support.waiting import PATIENCE_S, threads_ended, until
 from workflow_store import StoreUnavailableError, open_store
 from workflow_store.sql import doctor, migrate
 from workflow_store.sql.doctor import Verdict, examine, postgresql, sqlite
@@ -178,7 +178,7 @@ async def test_writers_and_an_examination_do_not_wait_for_each_other(url: str) -
         await create_runs(store)
         async with aclosing(examine(url)) as findings:
             async for _ in findings:
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(PATIENCE_S):
                     await store.update_context("run 0", {"seen": 1})
 
 
@@ -202,7 +202,7 @@ async def test_a_server_that_goes_away_meanwhile_is_unavailable(
             break
     await on_server(
         server_url,
-        "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity "
+        f"SELECT pg_terminate_backend(pid, {PATIENCE_S * 1000:.0f}) FROM pg_stat_activity "
         "WHERE datname = current_database() AND pid <> pg_backend_pid()",
     )
     with pytest.raises(StoreUnavailableError):
@@ -215,7 +215,7 @@ async def test_a_locked_file_is_unavailable(file_url: str, monkeypatch: pytest.M
         other.execute("PRAGMA locking_mode=EXCLUSIVE")
         other.execute("PRAGMA journal_mode=DELETE")
         other.execute("BEGIN EXCLUSIVE")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             with pytest.raises(StoreUnavailableError, match="SQLITE_BUSY"):
                 await findings_of(file_url)
 
@@ -239,20 +239,29 @@ async def test_a_check_that_takes_too_long_is_a_warning(
 ) -> None:
     """On PostgreSQL because of a locked table, on SQLite because of many rows."""
     async with AsyncExitStack() as stack:
+        other = None
         if file_of(url) is None:
-            monkeypatch.setattr(doctor, "LIMIT_S", 0.5)
+            limit_s = 2.0
             other = await asyncpg.connect(url)
             stack.push_async_callback(other.close)
-            await other.execute("BEGIN; LOCK TABLE runs")
         else:
-            monkeypatch.setattr(doctor, "LIMIT_S", 0.0001)
+            limit_s = 0.0001
             await execute(
                 url,
                 "INSERT INTO runs WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n "
                 "WHERE i < 100000) SELECT i, 'a', 't', 'u', NULL, NULL, '{}', '{}', '{}', "
                 "'2026-01-01 00:00:00.000000', '2026-01-01 00:00:00.000000' FROM n",
             )
-        findings = await findings_of(url)
+        findings = {}
+        async for finding in examine(url):
+            findings[finding.check] = finding
+            # Only the next check takes too long: a busy machine needs more time for the others.
+            is_next = finding.check == "indexes"
+            monkeypatch.setattr(doctor, "LIMIT_S", limit_s if is_next else PATIENCE_S)
+            if other is not None and is_next:
+                await other.execute("BEGIN; LOCK TABLE runs")
+            elif other is not None and finding.check == "oldest_run":
+                await other.execute("ROLLBACK")
     assert findings["oldest_run"].verdict is WARNING
     assert findings["oldest_run"].found.startswith("not checked: the check took longer than ")
     assert findings["revision"].verdict is GOOD

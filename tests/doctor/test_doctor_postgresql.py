@@ -274,9 +274,12 @@ async def test_a_long_transaction_is_reported_with_the_sql_that_ends_it(
     assert (await finding_of("old_transactions", server_url)).verdict is GOOD
     other = await asyncpg.connect(server_url)
     await other.execute("BEGIN; SELECT FROM runs")
-    await asyncio.sleep(0.3)
+
+    async def is_reported() -> bool:
+        return (await finding_of("old_transactions", server_url)).verdict is WARNING
+
+    await until(is_reported)
     finding = await finding_of("old_transactions", server_url)
-    assert finding.verdict is WARNING
     assert finding.found.startswith("1 open for over ")
     async with a_role(server_url) as url:
         finding_of_others = await finding_of("old_transactions", url)

@@ -185,7 +185,7 @@ async def test_only_a_sample_of_many_rows_is_checked(
 async def test_an_expired_lease_is_reported_until_the_run_is_taken_over(url: str) -> None:
     async with open_store(url) as store:
         await create_runs(store)
-        await store.claim_run("run 0", owner="live")
+        await store.claim_run("run 0", owner="live", lease_s=3600)
         assert (await finding_of("abandoned_claims", url)).verdict is GOOD
         for number in (1, 2):
             await store.claim_run(f"run {number}", owner="dead", lease_s=0.01)
@@ -207,7 +207,7 @@ async def test_a_long_running_step_is_a_warning_unless_its_run_is_claimed(url: s
             await store.upsert_step(f"run {number}", step)
         running = a_step("fourth", status=TaskStatus.RUNNING, started_at=datetime.now(UTC))
         await store.upsert_step("run 0", running)
-        await store.claim_run("run 0", owner="live")
+        await store.claim_run("run 0", owner="live", lease_s=3600)
         finding = await finding_of("running_steps", url)
         assert finding.verdict is WARNING
         assert finding.found == (
@@ -215,7 +215,7 @@ async def test_a_long_running_step_is_a_warning_unless_its_run_is_claimed(url: s
         )
         assert "--step-status running" in finding.advice
         assert (await finding_of("running_steps", url, running_for_s=4 * 3600)).verdict is GOOD
-        await store.claim_run("run 1", owner="live")
+        await store.claim_run("run 1", owner="live", lease_s=3600)
         finding = await finding_of("running_steps", url)
         assert finding.verdict is GOOD
         assert finding.found == "2 steps in status running for over 1 h, all covered by claims"

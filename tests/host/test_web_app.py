@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import sqlite3
 import sys
@@ -14,6 +15,7 @@ import pytest
 from httpx import ASGITransport, AsyncClient
 
 from support import ROOT
+from support.failures import cancel_waiting
 from support.schema import file_of
 from workflow_store import (
     SchemaMismatchError,
@@ -185,9 +187,12 @@ async def test_a_store_that_is_not_available_is_503_with_when_to_try_again(
     """The server's log names the database; the client is told nothing of it."""
     step = a_step("approve", status=TaskStatus.INPUT_REQUIRED, wait_task_id="w")
     await keep(database_url, a_run("run"), step)
-    async with asked(database_url, busy_timeout_s=0.1, statement_timeout_s=0.5) as client:
+    async with asked(database_url, busy_timeout_s=0.1) as client:
         async with steps_locked(database_url):
-            failed = await client.post("/answer", params={"to": "w"}, json=True)
+            asking = asyncio.create_task(client.post("/answer", params={"to": "w"}, json=True))
+            if file_of(database_url) is None:
+                await cancel_waiting(database_url)
+            failed = await asking
         assert (failed.status_code, failed.headers["retry-after"]) == (503, "5")
         assert "://" not in failed.text
         assert "://" in caplog.text

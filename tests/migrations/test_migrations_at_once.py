@@ -28,7 +28,7 @@ from support.schema import (
     opened_and_migrated,
     tables,
 )
-from support.waiting import PATIENCE_S
+from support.waiting import PATIENCE_S, until
 from workflow_store import SqlWorkflowStore, StoreUnavailableError
 from workflow_store.sql import migrate
 from workflow_store.sql.dialects import options
@@ -57,7 +57,7 @@ async def test_a_migration_gives_up_if_another_one_does_not_end(
         with pytest.raises(StoreUnavailableError):
             await move(target, revision, lock_timeout_s=0.5)
         assert await contents(empty_url) == before
-    await move(target, revision, lock_timeout_s=0.5)
+    await move(target, revision, lock_timeout_s=PATIENCE_S)
     assert await migrate.current(target) == (NEXT if direction == "upgrade" else None)
 
 
@@ -78,10 +78,10 @@ async def test_a_cancelled_migration_ends_at_once_and_releases_the_lock(
 ) -> None:
     """The next migration runs, on the same engine too."""
     async with another_migration(empty_url):
-        upgrade = asyncio.create_task(migrate.upgrade(target, lock_timeout_s=10))
+        upgrade = asyncio.create_task(migrate.upgrade(target, lock_timeout_s=2 * PATIENCE_S))
         await asyncio.wait({upgrade}, timeout=0.1)
         upgrade.cancel()
-        ended_at_once, _ = await asyncio.wait({upgrade}, timeout=5)
+        ended_at_once, _ = await asyncio.wait({upgrade}, timeout=PATIENCE_S)
     with pytest.raises(asyncio.CancelledError):
         await upgrade
     await migrate.upgrade(target, lock_timeout_s=PATIENCE_S)
@@ -97,7 +97,7 @@ async def test_a_migration_that_waits_keeps_no_other_database_waiting(
     async with another_migration(empty_url):
         waiting = asyncio.create_task(migrate.upgrade(empty_url, lock_timeout_s=PATIENCE_S))
         await asyncio.wait({waiting}, timeout=0.3)
-        await migrate.upgrade(other, lock_timeout_s=0.5)
+        await migrate.upgrade(other)
         await migrate.offline_sql(other)
     await waiting
     await migrate.check(other)
@@ -130,7 +130,7 @@ async def test_a_migration_gives_up_on_a_table_that_stays_in_use(
     try:
         async with reader.transaction():
             await reader.fetch("SELECT * FROM runs")
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENCE_S):
                 with pytest.raises(StoreUnavailableError):
                     await migrate.downgrade(
                         empty_postgres_url, "base", lock_timeout_s=lock_timeout_s
@@ -158,7 +158,7 @@ async def test_a_migration_that_waits_for_a_table_lets_others_pass(
         "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
     )
     try:
-        await other.execute("SET lock_timeout = '20s'")
+        await other.execute(f"SET lock_timeout = '{PATIENCE_S:.0f}s'")
         async with writer.transaction():
             await writer.execute("DELETE FROM runs")
             upgrade: asyncio.Future[object]
@@ -166,7 +166,7 @@ async def test_a_migration_that_waits_for_a_table_lets_others_pass(
                 command = asyncio.to_thread(alembic, "-x", f"url={url}", "upgrade", "head")
                 upgrade = asyncio.ensure_future(command)
             else:
-                upgrade = asyncio.ensure_future(migrate.upgrade(url))
+                upgrade = asyncio.ensure_future(migrate.upgrade(url, lock_timeout_s=PATIENCE_S))
             for _ in range(1 if by_command else 3):  # which waits and pauses longer
                 # A build would wait for the end of a transaction that has a snapshot just then,
                 # so the writer does not ask.
@@ -198,8 +198,11 @@ async def test_indexes_are_built_beside_writers_and_an_interrupted_build_is_repe
             # A build on a table waits for the end of the transactions that wrote to it.
             await writer.execute("UPDATE steps SET status = 'failed' WHERE step_id = 'first'")
             upgrade = asyncio.ensure_future(migrate.upgrade(url, lock_timeout_s=1))
-            while not await other.fetchval(invalid):  # noqa: ASYNC110 - it is the server's
-                await asyncio.sleep(0.01)
+
+            async def one_is_invalid() -> bool:
+                return bool(await other.fetchval(invalid))
+
+            await until(one_is_invalid)
             for update in (
                 "UPDATE steps SET status = 'failed' WHERE step_id = 'second'",
                 "UPDATE runs SET agent_id = 'b'",
@@ -221,8 +224,8 @@ async def test_a_migration_may_take_longer_than_a_statement_of_a_store(
     empty_postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The statement timeout of a store does not limit the build of an index."""
-    monkeypatch.setitem(options._DEFAULTS, "statement_timeout_s", 0.2)
     await migrate.upgrade(empty_postgres_url)
+    monkeypatch.setitem(options._DEFAULTS, "statement_timeout_s", 0.2)
     reader = await asyncpg.connect(empty_postgres_url)
     try:
         async with reader.transaction():
@@ -300,7 +303,9 @@ async def test_databases_migrated_at_once_in_one_process_each_get_their_own_tabl
         (empty_url, f"schema_{number}") if file is None else (f"{empty_url}.{number}", None)
         for number in range(4)
     ]
-    upgrades = [asyncio.wait_for(migrate.upgrade(url, schema=schema), 10) for url, schema in places]
+    upgrades = [
+        asyncio.wait_for(migrate.upgrade(url, schema=schema), PATIENCE_S) for url, schema in places
+    ]
     if where == "threads":
         upgrades = [asyncio.to_thread(asyncio.run, upgrade) for upgrade in upgrades]
     assert await asyncio.gather(*upgrades, return_exceptions=True) == [None] * 4

@@ -14,6 +14,7 @@ import pytest_asyncio
 from playwright.async_api import Browser, Page, async_playwright
 
 from support.drawn_runs import NOW, at, defined, done, snapshot
+from support.waiting import PATIENCE_S
 from workflow_store import RunSnapshot, TaskStatus
 from workflow_store.rendering.escaping import escape_invisible, pretty_json
 from workflow_store.rendering.html import page
@@ -109,7 +110,7 @@ Show = Literal["light", "dark"]
 async def browser() -> AsyncIterator[Browser]:
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(
-            executable_path=shutil.which("chromium"), args=FLAGS
+            executable_path=shutil.which("chromium"), args=FLAGS, timeout=PATIENCE_S * 1000
         )
         yield browser
         await browser.close()
@@ -125,6 +126,7 @@ async def shown(
     context = await browser.new_context(
         viewport={"width": width, "height": 800}, color_scheme=scheme
     )
+    context.set_default_timeout(PATIENCE_S * 1000)
     tab = Tab(await context.new_page())
     tab.page.on("console", lambda message: tab.faults.append(f"console: {message.text}"))
     tab.page.on("pageerror", lambda error: tab.faults.append(f"error: {error}"))

@@ -272,7 +272,10 @@ async def test_a_connection_lost_during_a_batch_loses_no_write(postgres_url: str
         writes = [
             asyncio.ensure_future(store.upsert_step("run", a_step(f"{n}"))) for n in range(30)
         ]
-        blocked = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        blocked = (
+            "SELECT pid FROM pg_stat_activity "
+            "WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        )
         while (pid := await other.fetchval(blocked)) is None:  # noqa: ASYNC110 - in the server
             await asyncio.sleep(0.01)
         await other.execute("SELECT pg_terminate_backend($1)", pid)

@@ -152,7 +152,7 @@ async def test_on_a_callers_engine_a_call_that_fails_leaves_no_lock(engine: Asyn
         with pytest.raises(RunNotFoundError):
             await store.claim_run("none", owner="me")
         if engine.url.database not in {None, "", ":memory:"}:
-            async with SqlWorkflowStore(engine.url, busy_timeout_s=0.1) as other:
+            async with SqlWorkflowStore(engine.url) as other:
                 await other.create_run(run())
                 assert await store.claim_run("r", owner="me")
 

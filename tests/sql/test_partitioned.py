@@ -63,7 +63,7 @@ async def test_rows_and_their_order_outlive_the_change(empty_postgres_url: str) 
             for run_task_id in runs:
                 step = a_step(f"s{9 - number}", result=number, wait_task_id=f"{run_task_id}.w")
                 await store.upsert_step(run_task_id, step)
-        claim = await store.claim_run("r7", owner="me")
+        claim = await store.claim_run("r7", owner="me", lease_s=3600)
         assert claim is not None
         before = [await store.load_run(run_task_id) for run_task_id in runs]
         page = await store.list_runs(limit=1000)

@@ -17,11 +17,14 @@ from sqlalchemy import make_url
 from support.databases import on_server
 from support.waiting import PATIENCE_S, until
 from workflow_store import (
+    ResumableWorkflowStore,
     SchemaMismatchError,
+    StoreUnavailableError,
     WorkflowExecutionState,
     WorkflowStepState,
     WorkflowStore,
     WorkflowStoreError,
+    open_store,
 )
 
 PASSWORD = "PASSW0RD-S3CR3T"
@@ -180,6 +183,41 @@ async def terminate(url: str, *, but: int = 0) -> None:
         return pids.isdisjoint(await sessions(url))
 
     await until(ended)
+
+
+async def cancel_waiting(url: str) -> None:
+    """Cancel a statement that waits for a lock, once there is one, as `statement_timeout` does.
+
+    The error is that of the timeout, 57014, and no machine is too busy for what comes before.
+    """
+    waiting: list[int] = []
+
+    async def one_waits() -> bool:
+        waiting[:] = await sessions(url, that="wait_event_type = 'Lock'")
+        return bool(waiting)
+
+    await until(one_waits)
+    for pid in waiting:
+        await on_server(url, f"SELECT pg_cancel_backend({pid})")
+
+
+async def recovers(call: Callable[[], Awaitable[object]]) -> object:
+    """Repeat a call until it succeeds, for a store whose timeouts a busy machine may exceed."""
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            with contextlib.suppress(StoreUnavailableError):
+                return await call()
+
+
+@contextlib.asynccontextmanager
+async def impatient_store(url: str, **options: Any) -> AsyncIterator[ResumableWorkflowStore]:
+    """Open a store with short timeouts, as often as a busy machine needs."""
+    store = open_store(url, **options)
+    await recovers(store.open)
+    try:
+        yield store
+    finally:
+        await store.close()
 
 
 async def no_sessions(url: str) -> None:

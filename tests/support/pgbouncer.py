@@ -79,7 +79,8 @@ def pgbouncer(server: str, *, pool_mode: str = "transaction") -> Iterator[Pgboun
         "pool_mode": pool_mode,
         "default_pool_size": SERVER_CONNECTIONS if pool_mode == "transaction" else 20,
         "max_client_conn": 500,
-        "client_login_timeout": 10,
+        "client_login_timeout": int(PATIENCE_S),
+        "query_wait_timeout": int(PATIENCE_S),
         "server_login_retry": 1,
         "server_idle_timeout": 1,  # for the databases of tests that are over
     }

@@ -133,7 +133,7 @@ async def another_migration(url: str) -> AsyncIterator[None]:
     session = await asyncpg.connect(url)
     try:
         take = "SELECT pg_advisory_lock(hashtextextended($1, 0))"
-        await session.execute(take, "workflow_store.", timeout=10)
+        await session.execute(take, "workflow_store.", timeout=PATIENCE_S)
         yield
         await session.execute("SELECT pg_advisory_unlock_all()")
     finally:

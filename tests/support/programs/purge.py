@@ -1,12 +1,12 @@
 """Purge runs: `… URL own|callers BEFORE BATCH`.
 
 With an engine of a caller's that knows nothing of the package, SQLite enforces no foreign
-keys. A pause before each deletion makes it likely that a kill meets an open transaction.
+keys. Before each statement that deletes, it prints a line and waits for one, so that a kill
+meets a transaction that is open. Without an input it does not wait.
 """
 
 import asyncio
 import sys
-import time
 from datetime import datetime
 from typing import Any
 
@@ -24,8 +24,10 @@ async def main(url: str, engine: str, before: str, batch: str) -> None:
     async with SqlWorkflowStore(callers or url) as store:
 
         @event.listens_for(store.engine.sync_engine, "before_cursor_execute")
-        def pause(_: Any, __: Any, sql: str, *___: Any) -> None:
-            time.sleep(0.03 if sql.startswith("DELETE") else 0)
+        def wait(_: Any, __: Any, sql: str, *___: Any) -> None:
+            if sql.startswith("DELETE"):
+                print("deleting", flush=True)
+                sys.stdin.readline()
 
         created_before = datetime.fromisoformat(before)
         print(await store.purge_runs(created_before=created_before, batch_size=int(batch)))
