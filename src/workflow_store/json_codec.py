@@ -1,13 +1,12 @@
 r"""JSON without loss: from a Python value to text, and back to an equal value.
 
-The standard library's encoder coerces keys, has no depth limit and stops at integers of 4,300
-digits; its decoder accepts NaN and has the same limit. The rules here are stricter and the range
-is wider:
+The standard library's encoder coerces keys and has no depth limit, its decoder accepts NaN, and
+how long an integer may be is a setting of the process. The rules here are stricter:
 
 * strings hold any code point, including `\u0000` and lone surrogates; only a high surrogate
   directly before a low one is rejected, since JSON reads that pair as one character
-* integers have any size, floats are finite and keep every bit, `1`, `1.0` and `True` stay
-  distinct, keys are strings and keep their order
+* integers have up to `MAX_DIGITS` digits, floats are finite and keep every bit, `1`, `1.0` and
+  `True` stay distinct, keys are strings and keep their order
 * tuples are encoded as arrays, and subclasses of `str`, `int`, `float`, `dict`, `list` and
   `tuple` as their base; any other type is rejected
 * arrays and objects nest up to `MAX_DEPTH` levels
@@ -38,6 +37,7 @@ from .errors import InvalidStateError
 
 __all__ = [
     "MAX_DEPTH",
+    "MAX_DIGITS",
     "decode",
     "decode_stored",
     "encode",
@@ -48,6 +48,16 @@ __all__ = [
 
 MAX_DEPTH = 128
 """The maximum nesting of arrays and objects."""
+
+MAX_DIGITS = 4_300
+"""The maximum number of digits of an integer, whatever the limit of the process is.
+
+It is the default limit of CPython, whose conversions take quadratic time:
+https://docs.python.org/3/library/stdtypes.html#int-max-str-digits
+"""
+
+_FIRST_TOO_LONG = 10**MAX_DIGITS
+_TOO_LONG = f"an integer has more than {MAX_DIGITS:,} digits"
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _SURROGATE_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
@@ -108,7 +118,8 @@ def decode_stored(text: str) -> Any:
     """Return the value of a text from `encode_stored`, its exact inverse.
 
     Raises:
-        ValueError: the text is not JSON, or nests deeper than `encode_stored` allows.
+        ValueError: the text is not JSON, or not one that `encode_stored` returns: it nests too
+            deeply, or an integer is too long.
     """
     if text[:1] != " ":
         try:
@@ -133,8 +144,8 @@ def decode(text: str) -> Any:
 
     Raises:
         ValueError: the text is not JSON, contains NaN, an infinity, a number beyond the range
-            of floats or a duplicate key, or nests too deeply. The message contains nothing of
-            the text.
+            of floats, an integer of more than `MAX_DIGITS` digits or a duplicate key, or nests
+            too deeply. The message contains nothing of the text.
     """
     try:
         return _decode_exactly(text)
@@ -327,11 +338,11 @@ def _string(value: str) -> str:
 
 
 def _integer(value: int) -> str:
+    if not -_FIRST_TOO_LONG < value < _FIRST_TOO_LONG:  # compares sizes first, in constant time
+        raise _NotJsonError(f"{_TOO_LONG}; use a string")
     try:
         return int.__repr__(value)
-    except ValueError:
-        # More than 4,300 digits. The limit is for int and str only, and Decimal is exact:
-        # https://docs.python.org/3/library/stdtypes.html#int-max-str-digits
+    except ValueError:  # the limit of the process is lower; Decimal is exact and has none
         return str(Decimal(value))
 
 
@@ -354,6 +365,8 @@ def _path(field: str, path: list[str | int]) -> str:
 
 
 def _read_integer(digits: str) -> int:
+    if len(digits) - digits.startswith("-") > MAX_DIGITS:  # JSON has no leading zeros
+        raise ValueError(_TOO_LONG)
     try:
         return int(digits)
     except ValueError:
