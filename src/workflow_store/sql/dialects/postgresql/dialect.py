@@ -35,6 +35,7 @@ from ..types import JsonText, UtcDateTime
 from .errors import classify_error
 from .hosts import Host, connect_to_first_available, hosts_of, with_explicit_ports
 from .migration_lock import migration_lock
+from .parameters import check_parameters
 from .timeouts import GRACE_S, bounded_transaction, watchdog
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class _Postgresql(StoreDialect):
 
     def check_url(self, url: URL) -> None:
         hosts_of(url)
+        check_parameters(url)
 
     def create_engine(self, url: URL, options: EngineOptions) -> AsyncEngine:
         import asyncpg

@@ -33,6 +33,7 @@ from ..errors import ErrorInfo
 from ..options import EngineOptions
 from ..types import UtcDateTime
 from .errors import classify_error
+from .parameters import check_parameters
 
 if TYPE_CHECKING:
     import aiosqlite
@@ -56,7 +57,7 @@ class _Sqlite(StoreDialect):
     reads_in_one_statement = False  # a UNION copies each row, at 0.5 microseconds
 
     def check_url(self, url: URL) -> None:
-        pass
+        check_parameters(url)
 
     def create_engine(self, url: URL, options: EngineOptions) -> AsyncEngine:
         engine = create_async_engine(
