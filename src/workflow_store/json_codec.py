@@ -8,7 +8,7 @@ how long an integer may be is a setting of the process. The rules here are stric
 * integers have up to `MAX_DIGITS` digits, floats are finite and keep every bit, `1`, `1.0` and
   `True` stay distinct, keys are strings and keep their order
 * tuples are encoded as arrays, and subclasses of `str`, `int`, `float`, `dict`, `list` and
-  `tuple` as their base; any other type is rejected
+  `tuple` as their base, by its own methods: no code of a subclass runs. Any other type is rejected
 * arrays and objects nest up to `MAX_DEPTH` levels
 
 `orjson` (https://github.com/ijl/orjson) does the work where it is exact, which is nearly always;
@@ -44,6 +44,7 @@ __all__ = [
     "encode_members",
     "encode_stored",
     "has_surrogate_pair",
+    "plain_str",
 ]
 
 MAX_DEPTH = 128
@@ -160,6 +161,14 @@ def _decode_exactly(text: str) -> Any:
         raise ValueError(f"not valid JSON: {error.msg} at character {error.pos}") from None
 
 
+def plain_str(value: Any) -> str | None:
+    """Return a string as a plain `str`, or None for any other type.
+
+    No code of a subclass runs. `isinstance` would ask for an attribute, `__class__`.
+    """
+    return str.__str__(value) if issubclass(type(value), str) else None
+
+
 def has_surrogate_pair(text: str) -> bool:
     """Return whether a string has a high surrogate directly before a low one.
 
@@ -256,30 +265,34 @@ def _not_json(value: Any) -> _NotJsonError:
     if hasattr(type(value), "model_dump"):
         return _NotJsonError(f'{reason}; convert it with .model_dump(mode="json")')
     for types, conversion in _CONVERSIONS:
-        if isinstance(value, types):
+        if issubclass(type(value), types):
             return _NotJsonError(f"{reason}; convert it with {conversion}")
     return _NotJsonError(f"{reason}; use dict, list, str, int, float, bool or None")
 
 
 def _write(value: Any, parts: list[str], outer: list[Any]) -> None:
-    """Append the text of a value; `outer` are the containers around it."""
+    """Append the text of a value; `outer` are the containers around it.
+
+    `isinstance` would run code of a subclass, as in `plain_str`.
+    """
+    kind = type(value)
     if value is None:
         parts.append("null")
     elif value is True:
         parts.append("true")
     elif value is False:
         parts.append("false")
-    elif isinstance(value, str):
+    elif issubclass(kind, str):
         parts.append(_string(value))
-    elif isinstance(value, int):
-        parts.append(_integer(value))
-    elif isinstance(value, float):
+    elif issubclass(kind, int):
+        parts.append(_integer(int.__int__(value)))
+    elif issubclass(kind, float):
         if not math.isfinite(value):
             raise _NotJsonError("NaN and infinity are not valid JSON; use None or a string")
         parts.append(float.__repr__(value))
-    elif isinstance(value, dict):
+    elif issubclass(kind, dict):
         _write_object(value, parts, outer)
-    elif isinstance(value, list | tuple):
+    elif issubclass(kind, list | tuple):
         _write_array(value, parts, outer)
     else:
         raise _not_json(value)
@@ -289,7 +302,7 @@ def _write_object(value: dict[Any, Any], parts: list[str], outer: list[Any]) -> 
     _enter(value, outer)
     separator = "{"
     for key, item in dict.items(value):
-        if not isinstance(key, str):
+        if not issubclass(type(key), str):
             raise _NotJsonError(f"keys must be strings, not {type(key).__qualname__}")
         try:
             parts += (separator, _string(key), ":")
@@ -305,7 +318,8 @@ def _write_object(value: dict[Any, Any], parts: list[str], outer: list[Any]) -> 
 def _write_array(value: list[Any] | tuple[Any, ...], parts: list[str], outer: list[Any]) -> None:
     _enter(value, outer)
     separator = "["
-    for index, item in enumerate(value):
+    base: Any = list if issubclass(type(value), list) else tuple
+    for index, item in enumerate(base.__iter__(value)):
         try:
             parts.append(separator)
             _write(item, parts, outer)

@@ -14,7 +14,6 @@ from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Self, TypeAlias
 
 from pydantic import (
-    AfterValidator,
     AwareDatetime,
     BaseModel,
     BeforeValidator,
@@ -34,6 +33,7 @@ from . import json_codec
 __all__ = [
     "MAX_IDENTIFIER_BYTES", "TERMINAL", "JsonValue", "RunSummary", "TaskStatus",
     "WorkflowExecutionState", "WorkflowStepState", "trusted_step", "valid_identifier",
+    "valid_status", "valid_time",
 ]  # fmt: skip
 
 JsonValue: TypeAlias = Any
@@ -70,29 +70,74 @@ TERMINAL = (TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELED)
 # -- field rules -----------------------------------------------------------------------
 
 
-def valid_identifier(value: str) -> str:
+def valid_identifier(value: Any) -> str:
     """Return an identifier as a plain `str`.
 
     Raises:
         ValueError: the value breaks the rules for identifiers.
     """
+    text = _text(value)
     try:
-        size = len(value.encode())
+        size = len(text.encode())
     except UnicodeEncodeError:
         raise ValueError("an identifier must not contain surrogates") from None
     if not 0 < size <= MAX_IDENTIFIER_BYTES:
         raise ValueError(
             f"an identifier must be 1 to {MAX_IDENTIFIER_BYTES:,} bytes of UTF-8, not {size:,}"
         )
-    if "\0" in value:
+    if "\0" in text:
         raise ValueError("an identifier must not contain NUL")
-    return str.__str__(value)
+    return text
 
 
-def _error_text(value: str) -> str:
-    if json_codec.has_surrogate_pair(value):
+def valid_status(value: Any) -> TaskStatus:
+    """Return a status.
+
+    Raises:
+        ValueError: the value is not a status, nor the text of one.
+    """
+    if type(value) is TaskStatus:
+        return value
+    try:
+        return TaskStatus(_text(value))
+    except ValueError:
+        raise ValueError(f"must be one of {', '.join(TaskStatus)}") from None
+
+
+def valid_time(value: Any) -> datetime:
+    """Return an aware datetime as a plain one in UTC.
+
+    Raises:
+        ValueError: the value is not an aware datetime, or UTC cannot represent it.
+    """
+    if type(value) is datetime and value.tzinfo is UTC:
+        return value
+    try:
+        if not issubclass(type(value), datetime) or value.utcoffset() is None:
+            raise TypeError  # noqa: TRY301 - as the errors of a caller's tzinfo
+        utc = value.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("out of range when converted to UTC") from None
+    except Exception:
+        raise ValueError("must be an aware datetime, such as datetime.now(UTC)") from None
+    # A subclass may have more than a store can keep, such as nanoseconds.
+    return datetime(
+        utc.year, utc.month, utc.day, utc.hour, utc.minute, utc.second, utc.microsecond, UTC
+    )  # fmt: skip
+
+
+def _text(value: Any) -> str:
+    text = json_codec.plain_str(value)
+    if text is None:
+        raise ValueError(f"must be a string, not {type(value).__qualname__}")
+    return text
+
+
+def _error_text(value: Any) -> str:
+    text = _text(value)
+    if json_codec.has_surrogate_pair(text):
         raise ValueError("must not contain a high surrogate followed by a low surrogate")
-    return str.__str__(value)
+    return text
 
 
 # https://www.rfc-editor.org/rfc/rfc3339#section-5.6
@@ -100,46 +145,37 @@ def _error_text(value: str) -> str:
 _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 
 
-def _datetime_or_rfc3339(value: Any) -> Any:
-    if isinstance(value, str):
-        if _RFC_3339.fullmatch(value) is None:
-            raise ValueError("a time must be in RFC 3339 format, such as 2026-01-31T23:59:59Z")
-        return datetime.fromisoformat(value.upper())  # truncates nanoseconds
-    if not isinstance(value, datetime):
-        raise ValueError("a time must be an aware datetime or a string in RFC 3339 format")  # noqa: TRY004 - pydantic collects ValueError
-    return value
-
-
-def _to_utc(value: datetime) -> datetime:
-    if type(value) is datetime and value.tzinfo is UTC:
-        return value
-    try:
-        utc = value.astimezone(UTC)
-    except OverflowError:
-        raise ValueError("this time is out of range when converted to UTC") from None
-    # A subclass may have more than a store can keep, such as nanoseconds.
-    return datetime(
-        utc.year, utc.month, utc.day, utc.hour, utc.minute, utc.second, utc.microsecond, UTC
-    )  # fmt: skip
+def _time(value: Any) -> datetime:
+    text = json_codec.plain_str(value)
+    if text is None:
+        return valid_time(value)
+    if _RFC_3339.fullmatch(text) is None:
+        raise ValueError("a time must be in RFC 3339 format, such as 2026-01-31T23:59:59Z")
+    return valid_time(datetime.fromisoformat(text.upper()))  # truncates nanoseconds
 
 
 def _json_object(value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise ValueError("must be a JSON object (a dict in Python)")  # noqa: TRY004 - as above
-    return value
+    if not issubclass(type(value), dict):
+        raise ValueError("must be a JSON object (a dict in Python)")  # noqa: TRY004 - pydantic collects ValueError
+    return value  # type: ignore[no-any-return]
 
 
 def _now() -> datetime:
     return datetime.now(UTC)
 
 
-Identifier = Annotated[StrictStr, AfterValidator(valid_identifier)]
+# The validators come first: pydantic's own would run code of a subclass of `str`.
+
+Identifier = Annotated[StrictStr, BeforeValidator(valid_identifier)]
 """A string of 1 to 1,024 bytes in UTF-8 without NUL and surrogates."""
 
-ErrorText = Annotated[StrictStr, AfterValidator(_error_text)]
+ErrorText = Annotated[StrictStr, BeforeValidator(_error_text)]
 """Any string, except one with a high surrogate directly before a low one."""
 
-Time = Annotated[AwareDatetime, BeforeValidator(_datetime_or_rfc3339), AfterValidator(_to_utc)]
+Status = Annotated[TaskStatus, BeforeValidator(valid_status)]
+"""The status of a step, or its text."""
+
+Time = Annotated[AwareDatetime, BeforeValidator(_time)]
 """An aware `datetime` or RFC 3339 string, converted to UTC and truncated to microseconds."""
 
 JsonObject = Annotated[dict[str, Any], PlainValidator(_json_object)]
@@ -188,10 +224,11 @@ class _State(BaseModel):
             pydantic.ValidationError: the text is not JSON, or a field breaks the rules, is
                 missing or is unknown.
         """
+        data: Any = json_data
         try:
-            text = json_data if isinstance(json_data, str) else json_data.decode()
-            fields = json_codec.decode(text)
-        except ValueError as error:
+            text = json_codec.plain_str(data)
+            fields = json_codec.decode(str(data, "utf-8") if text is None else text)
+        except (TypeError, ValueError) as error:
             reason = "not valid UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
             raise ValidationError.from_exception_data(
                 cls.__name__,
@@ -284,7 +321,7 @@ class WorkflowStepState(_State):
     _times: ClassVar[frozenset[str]] = frozenset({"started_at", "completed_at"})
 
     step_id: Identifier
-    status: TaskStatus = TaskStatus.PENDING
+    status: Status = TaskStatus.PENDING
     result: JsonValue = None
     error: ErrorText | None = None
     started_at: Time | None = None
