@@ -20,7 +20,7 @@ COMMON = {"abandoned_claims", "bloat", "clock", "indexes", "oldest_run", "orphan
         "revision", "running_steps", "sizes", "tables", "version"}  # fmt: skip
 SQLITE_ONLY = {"file_system", "foreign_keys", "integrity", "journal_mode", "synchronous",
                 "wal_size", "writable"}  # fmt: skip
-POSTGRESQL_ONLY = {"compression", "connections", "durability", "invalid_indexes",
+POSTGRESQL_ONLY = {"compression", "connections", "durability", "encoding", "invalid_indexes",
                     "old_transactions", "pooler", "primary", "rights", "wraparound"}  # fmt: skip
 
 

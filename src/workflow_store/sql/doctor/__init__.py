@@ -34,6 +34,7 @@ On PostgreSQL:
 
 | check | reports | not good if |
 |---|---|---|
+| `encoding` | the encoding of the database | it is not UTF8 |
 | `primary` | whether the server accepts writes | it is a standby or read-only |
 | `durability` | the settings that make commits survive a power loss | one is off |
 | `pooler` | a pooler between this machine and the server | it is in transaction mode |
@@ -249,6 +250,7 @@ _CHECKS: dict[str, tuple[Check, ...]] = {
     POSTGRESQL.name: (
         *_COMMON_CHECKS,
         postgresql.version,
+        postgresql.encoding,
         postgresql.primary,
         postgresql.durability,
         postgresql.pooler,

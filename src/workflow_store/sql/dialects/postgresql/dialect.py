@@ -142,6 +142,17 @@ class _Postgresql(StoreDialect):
     async def prepare(self, engine: AsyncEngine, options: EngineOptions) -> None:
         pass
 
+    async def rejection(self, connection: AsyncConnection) -> str | None:
+        driver: Any = (await connection.get_raw_connection()).driver_connection
+        # The server reports it when a connection is made. A pooler may leave it out.
+        encoding = getattr(driver.get_settings(), "server_encoding", "UTF8")
+        if encoding == "UTF8":
+            return None
+        return (
+            f"its encoding is {encoding}, which lacks characters or does not check them: create "
+            "another with CREATE DATABASE … TEMPLATE template0 ENCODING 'UTF8'."
+        )
+
     def insert(self, table: Table) -> postgresql.Insert:
         return postgresql.insert(table)
 

@@ -123,6 +123,9 @@ class _Sqlite(StoreDialect):
                 f"{mode!r}): put the file on a local disk, and open it for writing."
             )
 
+    async def rejection(self, connection: AsyncConnection) -> None:
+        return None
+
     def insert(self, table: Table) -> sqlite.Insert:
         return sqlite.insert(table)
 
