@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,31 @@ def test_an_archive_goes_through_both_databases_and_stays_the_same(
     back = f"sqlite:///{tmp_path}/back.db"
     assert command("import", str(file), "--url", back).code == 0
     assert command("export", "--all", "--url", back).out == first.out
+
+
+def test_new_files_are_their_owners_only_and_others_keep_their_mode(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    """Exports and pages; a command that fails leaves a file as it is."""
+    filled(sqlite_url, *several(3))
+    export, page = tmp_path / "runs.jsonl", tmp_path / "run.html"
+    previous = os.umask(0o022)
+    try:
+        for mode in (0o600, 0o644):
+            done = command("export", "--all", "--output", str(export), "--url", sqlite_url)
+            assert (done.code, done.out, done.err) == (0, "", "3 runs exported.\n")
+            shown = command("runs", "show", "run-00001", "--html", str(page), "--url", sqlite_url)
+            assert shown.code == 0
+            for file in (export, page):
+                assert stat.S_IMODE(file.stat().st_mode) == mode
+                file.chmod(0o644)
+        text = export.read_text("utf-8")
+        assert text == command("export", "--all", "--url", sqlite_url).out
+        refused(command("export", "no", "--output", str(export), "--url", sqlite_url), 1, "no run")
+        assert export.read_text("utf-8") == text
+        assert "<html" in page.read_text("utf-8")
+    finally:
+        os.umask(previous)
 
 
 def test_an_import_that_is_repeated_changes_nothing(sqlite_url: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated
@@ -17,6 +17,7 @@ from .common import (
     display_url,
     fail,
     fail_run_not_found,
+    open_private,
     opened,
     print_data,
     print_message,
@@ -37,12 +38,19 @@ def export(
         str | None, typer.Argument(metavar="[RUN]", help="The run_task_id of the run.")
     ] = None,
     all_runs: Annotated[bool, typer.Option("--all", help="Export all runs.")] = False,
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output", metavar="FILE", help="The file to write, or - for standard output."
+        ),
+    ] = Path("-"),
     url: Url = None,
     schema: Schema = None,
 ) -> None:
     """Print runs as JSON Lines.
 
-    Each line is a run, {"run": …, "steps": […]}. The newest run comes first.
+    Each line is a run, {"run": …, "steps": […]}. The newest run comes first. A new file can be
+    read by its owner only.
 
     Example: workflow-store export --all | gzip > runs.jsonl.gz
     """
@@ -54,11 +62,16 @@ def export(
 
         count = 0
         async with opened(url, schema) as store:
-            with progress("Exporting", hidden=stdout_is_terminal()) as advance:
+            if run_task_id is not None and await store.get_run(run_task_id) is None:
+                fail_run_not_found(run_task_id, url)  # and leave the file as it is
+            with ExitStack() as files:
+                write: Callable[[str], object]
+                write = print_data if str(output) == "-" else _writer(output, files)
+                advance = files.enter_context(progress("Exporting", hidden=stdout_is_terminal()))
                 async for listed_id in _ids(store, run_task_id):
                     snapshot = await store.load_run(listed_id)
                     if snapshot is not None:  # else it was deleted after it was listed
-                        print_data(to_line(snapshot))
+                        write(to_line(snapshot))
                         count += 1
                         advance(1)
         return count
@@ -67,6 +80,12 @@ def export(
     if run_task_id is not None and not count:
         fail_run_not_found(run_task_id, url)
     print_message(f"{counted(count, 'run')} exported.")
+
+
+def _writer(output: Path, files: ExitStack) -> Callable[[str], object]:
+    """Return a function that writes a line to a file."""
+    file = files.enter_context(open_private(output))
+    return lambda line: file.write(f"{line}\n".encode())
 
 
 async def _ids(store: ResumableWorkflowStore, run_task_id: str | None) -> AsyncIterator[str]:

@@ -23,6 +23,7 @@ On SQLite:
 | check | reports | not good if |
 |---|---|---|
 | `writable` | whether this user may write | the file or its folder is not writable |
+| `file_permissions` | whether other users can read the file and its log | they can |
 | `file_system` | the type of the file system; Linux only | it is a network file system |
 | `journal_mode` | whether readers and the writer block each other | it is not `wal` |
 | `synchronous` | whether commits of a store survive a power loss | it is less than `FULL` |
@@ -238,6 +239,7 @@ _CHECKS: dict[str, tuple[Check, ...]] = {
         *_COMMON_CHECKS,
         sqlite.version,
         sqlite.writable,
+        sqlite.file_permissions,
         sqlite.file_system,
         sqlite.journal_mode,
         sqlite.synchronous,
