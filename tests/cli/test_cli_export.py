@@ -90,6 +90,38 @@ def test_an_import_that_is_repeated_changes_nothing(sqlite_url: str) -> None:
     assert done.err.startswith("0 runs imported, 0 updated, 4 unchanged, 0 left")
 
 
+def test_a_line_that_is_too_long_is_an_error_that_names_it(sqlite_url: str, tmp_path: Path) -> None:
+    """The lines before it are imported; with a higher bound, it is one."""
+    large = to_line(snapshot("large", step("s", result="x" * 2**20)))
+    file = tmp_path / "runs.jsonl"
+    file.write_text(f"{GOOD}\n{large}\n", "utf-8")
+    bounded = ["import", str(file), "--url", sqlite_url, "--max-line-mb"]
+    refused(command(*bounded, "1"), 1, "Line 2: longer than 1 MiB", "--max-line-mb")
+    assert lines_of(sqlite_url) == [GOOD]
+    assert command(*bounded, "2").code == 0
+    assert len(lines_of(sqlite_url)) == 2
+    for wrong in ("0", "-1", "x"):
+        misused(command(*bounded, wrong), "--max-line-mb")
+
+
+def test_a_line_without_an_end_is_not_read_whole(sqlite_url: str) -> None:
+    """An import of a device that never ends stops at the bound."""
+    done = command("import", "/dev/zero", "--url", sqlite_url, "--max-line-mb", "1")
+    refused(done, 1, "Line 1: longer than 1 MiB")
+
+
+def test_a_line_of_exactly_the_bound_is_read(sqlite_url: str, tmp_path: Path) -> None:
+    """Its end does not count."""
+    line = to_line(snapshot("large", step("s", result="")))
+    line = line.replace('"result":""', f'"result":"{"x" * (2**20 - len(line.encode()))}"')
+    assert len(line) == 2**20
+    for end in ("", "\n"):
+        file = tmp_path / "runs.jsonl"
+        file.write_text(line + end, "utf-8")
+        done = command("import", str(file), "--url", sqlite_url, "--max-line-mb", "1")
+        assert (done.code, done.out) == (0, "")
+
+
 def test_a_newer_run_is_left_alone_and_named(database_url: str) -> None:
     """The others are imported; the command ends with 1."""
     newer = snapshot("r\x1b", step("s", completed_at=DAY + MICROSECOND))

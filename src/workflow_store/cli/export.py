@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated
@@ -103,6 +104,12 @@ def import_(
     file: Annotated[
         Path, typer.Argument(metavar="[FILE]", help="The file to import, or - for standard input.")
     ] = Path("-"),
+    max_line_mb: Annotated[
+        int,
+        typer.Option(
+            "--max-line-mb", metavar="N", min=1, max=2**20, help="The longest line, in MiB."
+        ),
+    ] = 1024,
     url: Url = None,
     schema: Schema = None,
 ) -> None:
@@ -128,7 +135,7 @@ def import_(
         asyncio.Runner() as runner,
         progress("Importing") as advance,
     ):
-        lines = _lines(file, files)
+        lines = _lines(_input(file, files), max_line_mb)
         stack = AsyncExitStack()
         store = runner.run(stack.enter_async_context(opened(url, schema, migrate=None)))
         try:
@@ -153,7 +160,22 @@ def import_(
         fail(f"Some runs in {display_url(url)} are newer than the versions in the input.")
 
 
-def _lines(file: Path, files: ExitStack) -> IO[bytes]:
+def _lines(file: IO[bytes], max_line_mb: int) -> Iterator[bytes]:
+    """Yield lines, and fail at one that is longer: it may be another program's, without an end."""
+    most = max_line_mb * 2**20
+    for number in itertools.count(1):
+        line = file.readline(most + 1)
+        if not line:
+            return
+        if len(line) > most and not line.endswith(b"\n"):
+            fail(
+                f"Line {number:,}: longer than {max_line_mb:,} MiB; if it is a run, raise "
+                "--max-line-mb. The lines before it were imported."
+            )
+        yield line
+
+
+def _input(file: Path, files: ExitStack) -> IO[bytes]:
     if str(file) == "-":
         if sys.stdin is None:
             fail("Standard input is closed.", Exit.USAGE)
