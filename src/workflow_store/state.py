@@ -7,33 +7,29 @@ snake_case names, RFC 3339 times with `Z`, and no optional fields that are None.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Self, TypeAlias
 
 from pydantic import (
-    AwareDatetime,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
-    PlainValidator,
     SerializationInfo,
     SerializerFunctionWrapHandler,
-    StrictStr,
     ValidationError,
     model_serializer,
 )
 from pydantic_core import PydanticCustomError
 
 from . import json_codec
+from .fields import ErrorText, Identifier, JsonObject, Time, valid_text
 
 __all__ = [
-    "MAX_IDENTIFIER_BYTES", "TERMINAL", "JsonValue", "RunSummary", "TaskStatus",
-    "WorkflowExecutionState", "WorkflowStepState", "trusted_step", "valid_identifier",
-    "valid_status", "valid_time",
+    "TERMINAL", "JsonValue", "RunSummary", "TaskStatus", "WorkflowExecutionState",
+    "WorkflowStepState", "trusted_step", "valid_status",
 ]  # fmt: skip
 
 JsonValue: TypeAlias = Any
@@ -42,9 +38,6 @@ JsonValue: TypeAlias = Any
 `Any` to type checkers, because a precise recursive type would reject a caller's
 `dict[str, int]`: mutable containers are invariant. Every write validates the value.
 """
-
-MAX_IDENTIFIER_BYTES = 1024
-"""Two of them, the key of a step, fit into an index entry of PostgreSQL, at most 2,704 bytes."""
 
 
 class TaskStatus(StrEnum):
@@ -67,29 +60,6 @@ TERMINAL = (TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELED)
 """The statuses of a step that has ended."""
 
 
-# -- field rules -----------------------------------------------------------------------
-
-
-def valid_identifier(value: Any) -> str:
-    """Return an identifier as a plain `str`.
-
-    Raises:
-        ValueError: the value breaks the rules for identifiers.
-    """
-    text = _text(value)
-    try:
-        size = len(text.encode())
-    except UnicodeEncodeError:
-        raise ValueError("an identifier must not contain surrogates") from None
-    if not 0 < size <= MAX_IDENTIFIER_BYTES:
-        raise ValueError(
-            f"an identifier must be 1 to {MAX_IDENTIFIER_BYTES:,} bytes of UTF-8, not {size:,}"
-        )
-    if "\0" in text:
-        raise ValueError("an identifier must not contain NUL")
-    return text
-
-
 def valid_status(value: Any) -> TaskStatus:
     """Return a status.
 
@@ -99,87 +69,17 @@ def valid_status(value: Any) -> TaskStatus:
     if type(value) is TaskStatus:
         return value
     try:
-        return TaskStatus(_text(value))
+        return TaskStatus(valid_text(value))
     except ValueError:
         raise ValueError(f"must be one of {', '.join(TaskStatus)}") from None
-
-
-def valid_time(value: Any) -> datetime:
-    """Return an aware datetime as a plain one in UTC.
-
-    Raises:
-        ValueError: the value is not an aware datetime, or UTC cannot represent it.
-    """
-    if type(value) is datetime and value.tzinfo is UTC:
-        return value
-    try:
-        if not issubclass(type(value), datetime) or value.utcoffset() is None:
-            raise TypeError  # noqa: TRY301 - as the errors of a caller's tzinfo
-        utc = value.astimezone(UTC)
-    except OverflowError:
-        raise ValueError("out of range when converted to UTC") from None
-    except Exception:
-        raise ValueError("must be an aware datetime, such as datetime.now(UTC)") from None
-    # A subclass may have more than a store can keep, such as nanoseconds.
-    return datetime(
-        utc.year, utc.month, utc.day, utc.hour, utc.minute, utc.second, utc.microsecond, UTC
-    )  # fmt: skip
-
-
-def _text(value: Any) -> str:
-    text = json_codec.plain_str(value)
-    if text is None:
-        raise ValueError(f"must be a string, not {type(value).__qualname__}")
-    return text
-
-
-def _error_text(value: Any) -> str:
-    text = _text(value)
-    if json_codec.has_surrogate_pair(text):
-        raise ValueError("must not contain a high surrogate followed by a low surrogate")
-    return text
-
-
-# https://www.rfc-editor.org/rfc/rfc3339#section-5.6
-# datetime.fromisoformat() also accepts week dates and times without an offset.
-_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
-
-
-def _time(value: Any) -> datetime:
-    text = json_codec.plain_str(value)
-    if text is None:
-        return valid_time(value)
-    if _RFC_3339.fullmatch(text) is None:
-        raise ValueError("a time must be in RFC 3339 format, such as 2026-01-31T23:59:59Z")
-    return valid_time(datetime.fromisoformat(text.upper()))  # truncates nanoseconds
-
-
-def _json_object(value: Any) -> dict[str, Any]:
-    if not issubclass(type(value), dict):
-        raise ValueError("must be a JSON object (a dict in Python)")  # noqa: TRY004 - pydantic collects ValueError
-    return value  # type: ignore[no-any-return]
 
 
 def _now() -> datetime:
     return datetime.now(UTC)
 
 
-# The validators come first: pydantic's own would run code of a subclass of `str`.
-
-Identifier = Annotated[StrictStr, BeforeValidator(valid_identifier)]
-"""A string of 1 to 1,024 bytes in UTF-8 without NUL and surrogates."""
-
-ErrorText = Annotated[StrictStr, BeforeValidator(_error_text)]
-"""Any string, except one with a high surrogate directly before a low one."""
-
 Status = Annotated[TaskStatus, BeforeValidator(valid_status)]
 """The status of a step, or its text."""
-
-Time = Annotated[AwareDatetime, BeforeValidator(_time)]
-"""An aware `datetime` or RFC 3339 string, converted to UTC and truncated to microseconds."""
-
-JsonObject = Annotated[dict[str, Any], PlainValidator(_json_object)]
-"""A dict with string keys and JSON values."""
 
 
 # -- models ----------------------------------------------------------------------------

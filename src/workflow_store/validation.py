@@ -9,14 +9,12 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from .errors import InvalidStateError
+from .fields import MAX_IDENTIFIER_BYTES, valid_identifier, valid_time
 from .state import (
-    MAX_IDENTIFIER_BYTES,
     TaskStatus,
     WorkflowExecutionState,
     WorkflowStepState,
-    valid_identifier,
     valid_status,
-    valid_time,
 )
 from .store import RunClaim
 

@@ -97,8 +97,8 @@ _CODES = {
     "SQLITE_CONSTRAINT_FOREIGNKEY": (ErrorKind.RUN_MISSING, ""),
     "SQLITE_CORRUPT": (
         ErrorKind.OTHER,
-        "The file is damaged, or in a large file a page cannot be read: check the kernel's log "
-        "for errors of the disk, and restore the file from a backup.",
+        "The file is damaged: restore it from a backup. In a large file, the disk may have failed "
+        "instead: check the kernel's log.",
     ),
     "SQLITE_ERROR": (ErrorKind.SCHEMA, NOT_OUR_TABLES),  # the code for a missing table or column
     "SQLITE_FULL": (ErrorKind.OTHER, "The disk is full: nothing was written; free some space."),
