@@ -36,6 +36,7 @@ settings.load_profile("no deadline")
 collect_ignore_glob = [
     test
     for program, test in {
+        "cc": "failures/test_failing_disk.py",
         "chromium": "rendering/test_page_in_browser.py",
         "pgbouncer": "sql/test_pgbouncer.py",
     }.items()

@@ -7,7 +7,8 @@
   * `RunNotFoundError`, also a `LookupError`: a write refers to a run that does not exist
   * `ClaimLostError`: the caller no longer holds the claim on a run; nothing was written
   * `SchemaMismatchError`: the database is not at the revision that this version requires
-  * `StoreUnavailableError`: the database cannot be reached, stays locked or timed out
+  * `StoreUnavailableError`: the database cannot be reached, stays locked, timed out, or its disk
+    failed
   * `StoreClosedError`: the store is not open
 
 An exception of a database driver, SQLAlchemy or Alembic never leaves the package; it is the
@@ -101,7 +102,7 @@ class SchemaMismatchError(WorkflowStoreError):
 
 
 class StoreUnavailableError(WorkflowStoreError):
-    """The database cannot be reached, stays locked, or timed out, after bounded retries.
+    """The database cannot be reached, stays locked, timed out or lost its disk, after retries.
 
     A write was applied completely or not at all, and which of the two is unknown. A later read
     of the run through the same store object shows it: until the write can no longer take effect,

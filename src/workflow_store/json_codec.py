@@ -1,15 +1,14 @@
 r"""JSON without loss: from a Python value to text, and back to an equal value.
 
-The standard library's encoder coerces keys, has no depth limit and stops at integers of 4,300
-digits; its decoder accepts NaN and has the same limit. The rules here are stricter and the range
-is wider:
+The standard library's encoder coerces keys and has no depth limit, its decoder accepts NaN, and
+how long an integer may be is a setting of the process. The rules here are stricter:
 
 * strings hold any code point, including `\u0000` and lone surrogates; only a high surrogate
   directly before a low one is rejected, since JSON reads that pair as one character
-* integers have any size, floats are finite and keep every bit, `1`, `1.0` and `True` stay
-  distinct, keys are strings and keep their order
+* integers have up to `MAX_DIGITS` digits, floats are finite and keep every bit, `1`, `1.0` and
+  `True` stay distinct, keys are strings and keep their order
 * tuples are encoded as arrays, and subclasses of `str`, `int`, `float`, `dict`, `list` and
-  `tuple` as their base; any other type is rejected
+  `tuple` as their base, by its own methods: no code of a subclass runs. Any other type is rejected
 * arrays and objects nest up to `MAX_DEPTH` levels
 
 `orjson` (https://github.com/ijl/orjson) does the work where it is exact, which is nearly always;
@@ -38,16 +37,28 @@ from .errors import InvalidStateError
 
 __all__ = [
     "MAX_DEPTH",
+    "MAX_DIGITS",
     "decode",
     "decode_stored",
     "encode",
     "encode_members",
     "encode_stored",
     "has_surrogate_pair",
+    "plain_str",
 ]
 
 MAX_DEPTH = 128
 """The maximum nesting of arrays and objects."""
+
+MAX_DIGITS = 4_300
+"""The maximum number of digits of an integer, whatever the limit of the process is.
+
+It is the default limit of CPython, whose conversions take quadratic time:
+https://docs.python.org/3/library/stdtypes.html#int-max-str-digits
+"""
+
+_FIRST_TOO_LONG = 10**MAX_DIGITS
+_TOO_LONG = f"an integer has more than {MAX_DIGITS:,} digits"
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _SURROGATE_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
@@ -108,7 +119,8 @@ def decode_stored(text: str) -> Any:
     """Return the value of a text from `encode_stored`, its exact inverse.
 
     Raises:
-        ValueError: the text is not JSON, or nests deeper than `encode_stored` allows.
+        ValueError: the text is not JSON, or not one that `encode_stored` returns: it nests too
+            deeply, or an integer is too long.
     """
     if text[:1] != " ":
         try:
@@ -133,8 +145,8 @@ def decode(text: str) -> Any:
 
     Raises:
         ValueError: the text is not JSON, contains NaN, an infinity, a number beyond the range
-            of floats or a duplicate key, or nests too deeply. The message contains nothing of
-            the text.
+            of floats, an integer of more than `MAX_DIGITS` digits or a duplicate key, or nests
+            too deeply. The message contains nothing of the text.
     """
     try:
         return _decode_exactly(text)
@@ -147,6 +159,14 @@ def _decode_exactly(text: str) -> Any:
         return _DECODER.decode(text)
     except json.JSONDecodeError as error:
         raise ValueError(f"not valid JSON: {error.msg} at character {error.pos}") from None
+
+
+def plain_str(value: Any) -> str | None:
+    """Return a string as a plain `str`, or None for any other type.
+
+    No code of a subclass runs. `isinstance` would ask for an attribute, `__class__`.
+    """
+    return str.__str__(value) if issubclass(type(value), str) else None
 
 
 def has_surrogate_pair(text: str) -> bool:
@@ -245,30 +265,34 @@ def _not_json(value: Any) -> _NotJsonError:
     if hasattr(type(value), "model_dump"):
         return _NotJsonError(f'{reason}; convert it with .model_dump(mode="json")')
     for types, conversion in _CONVERSIONS:
-        if isinstance(value, types):
+        if issubclass(type(value), types):
             return _NotJsonError(f"{reason}; convert it with {conversion}")
     return _NotJsonError(f"{reason}; use dict, list, str, int, float, bool or None")
 
 
 def _write(value: Any, parts: list[str], outer: list[Any]) -> None:
-    """Append the text of a value; `outer` are the containers around it."""
+    """Append the text of a value; `outer` are the containers around it.
+
+    `isinstance` would run code of a subclass, as in `plain_str`.
+    """
+    kind = type(value)
     if value is None:
         parts.append("null")
     elif value is True:
         parts.append("true")
     elif value is False:
         parts.append("false")
-    elif isinstance(value, str):
+    elif issubclass(kind, str):
         parts.append(_string(value))
-    elif isinstance(value, int):
-        parts.append(_integer(value))
-    elif isinstance(value, float):
+    elif issubclass(kind, int):
+        parts.append(_integer(int.__int__(value)))
+    elif issubclass(kind, float):
         if not math.isfinite(value):
             raise _NotJsonError("NaN and infinity are not valid JSON; use None or a string")
         parts.append(float.__repr__(value))
-    elif isinstance(value, dict):
+    elif issubclass(kind, dict):
         _write_object(value, parts, outer)
-    elif isinstance(value, list | tuple):
+    elif issubclass(kind, list | tuple):
         _write_array(value, parts, outer)
     else:
         raise _not_json(value)
@@ -278,7 +302,7 @@ def _write_object(value: dict[Any, Any], parts: list[str], outer: list[Any]) -> 
     _enter(value, outer)
     separator = "{"
     for key, item in dict.items(value):
-        if not isinstance(key, str):
+        if not issubclass(type(key), str):
             raise _NotJsonError(f"keys must be strings, not {type(key).__qualname__}")
         try:
             parts += (separator, _string(key), ":")
@@ -294,7 +318,8 @@ def _write_object(value: dict[Any, Any], parts: list[str], outer: list[Any]) -> 
 def _write_array(value: list[Any] | tuple[Any, ...], parts: list[str], outer: list[Any]) -> None:
     _enter(value, outer)
     separator = "["
-    for index, item in enumerate(value):
+    base: Any = list if issubclass(type(value), list) else tuple
+    for index, item in enumerate(base.__iter__(value)):
         try:
             parts.append(separator)
             _write(item, parts, outer)
@@ -327,11 +352,11 @@ def _string(value: str) -> str:
 
 
 def _integer(value: int) -> str:
+    if not -_FIRST_TOO_LONG < value < _FIRST_TOO_LONG:  # compares sizes first, in constant time
+        raise _NotJsonError(f"{_TOO_LONG}; use a string")
     try:
         return int.__repr__(value)
-    except ValueError:
-        # More than 4,300 digits. The limit is for int and str only, and Decimal is exact:
-        # https://docs.python.org/3/library/stdtypes.html#int-max-str-digits
+    except ValueError:  # the limit of the process is lower; Decimal is exact and has none
         return str(Decimal(value))
 
 
@@ -354,6 +379,8 @@ def _path(field: str, path: list[str | int]) -> str:
 
 
 def _read_integer(digits: str) -> int:
+    if len(digits) - digits.startswith("-") > MAX_DIGITS:  # JSON has no leading zeros
+        raise ValueError(_TOO_LONG)
     try:
         return int(digits)
     except ValueError:

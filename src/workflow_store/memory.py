@@ -21,6 +21,7 @@ from .validation import (
     MAX_LIMIT,
     check_event_loop,
     validated_claim,
+    validated_flag,
     validated_identifier,
     validated_lease,
     validated_number,
@@ -232,6 +233,7 @@ class InMemoryWorkflowStore(ResumableWorkflowStore):
     ) -> int:
         self._check_open()
         created_before = validated_time(created_before, name="created_before")
+        only_terminal = validated_flag(only_terminal, name="only_terminal")
         validated_number(batch_size, name="batch_size", most=MAX_BATCH)
         old_ids = [
             run_task_id

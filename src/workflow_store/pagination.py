@@ -9,18 +9,28 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, TypedDict, Unpack
+from typing import Any, TypedDict, TypeVar, Unpack
 
 from .errors import InvalidStateError
+from .json_codec import plain_str
 from .state import TaskStatus
-from .validation import MAX_LIMIT, validated_identifier, validated_number, validated_time
+from .validation import (
+    MAX_LIMIT,
+    validated_identifier,
+    validated_number,
+    validated_status,
+    validated_time,
+)
 
 __all__ = ["PageRequest", "Position", "RunFilters"]
 
 _VERSION = 1
+_MAX_CURSOR = 10_000
+"""Characters; that of the longest identifier, with each byte as an escape in Base64, has 8,300."""
+_T = TypeVar("_T")
 _IDENTIFIERS = ("agent_id", "thread_id", "user_id", "workspace_id")
 
 Position = tuple[datetime, str]
@@ -77,9 +87,9 @@ class PageRequest:
                 for name in _IDENTIFIERS
                 if values.get(name) is not None
             },
-            step_status=_status(values.get("step_status")),
-            created_after=_time(values.get("created_after"), name="created_after"),
-            created_before=_time(values.get("created_before"), name="created_before"),
+            step_status=_optional(validated_status, values, "step_status"),
+            created_after=_optional(validated_time, values, "created_after"),
+            created_before=_optional(validated_time, values, "created_before"),
             limit=validated_number(values.get("limit", 50), name="limit", most=MAX_LIMIT),
             after=None,
         )
@@ -95,8 +105,11 @@ class PageRequest:
 
     def _read_cursor(self, cursor: Any) -> Position:
         try:
+            encoded = plain_str(cursor)
+            if encoded is None or len(encoded) > _MAX_CURSOR:
+                raise ValueError  # noqa: TRY301 - as any other invalid cursor
             text = base64.b64decode(
-                cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True
+                encoded + "=" * (-len(encoded) % 4), altchars=b"-_", validate=True
             )
             version, digest, created_at, run_task_id = json.loads(text)
             position = (
@@ -126,12 +139,6 @@ class PageRequest:
         return hashlib.sha256(json.dumps(filters).encode()).hexdigest()[:16]
 
 
-def _status(value: Any) -> TaskStatus | None:
-    try:
-        return None if value is None else TaskStatus(value)
-    except ValueError:
-        raise InvalidStateError(f"step_status: must be one of {', '.join(TaskStatus)}") from None
-
-
-def _time(value: Any, *, name: str) -> datetime | None:
-    return None if value is None else validated_time(value, name=name)
+def _optional(rule: Callable[..., _T], values: Mapping[str, Any], name: str) -> _T | None:
+    value = values.get(name)
+    return None if value is None else rule(value, name=name)

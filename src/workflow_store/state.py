@@ -7,33 +7,29 @@ snake_case names, RFC 3339 times with `Z`, and no optional fields that are None.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Self, TypeAlias
 
 from pydantic import (
-    AfterValidator,
-    AwareDatetime,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
-    PlainValidator,
     SerializationInfo,
     SerializerFunctionWrapHandler,
-    StrictStr,
     ValidationError,
     model_serializer,
 )
 from pydantic_core import PydanticCustomError
 
 from . import json_codec
+from .fields import ErrorText, Identifier, JsonObject, Time, valid_text
 
 __all__ = [
-    "MAX_IDENTIFIER_BYTES", "TERMINAL", "JsonValue", "RunSummary", "TaskStatus",
-    "WorkflowExecutionState", "WorkflowStepState", "trusted_step", "valid_identifier",
+    "TERMINAL", "JsonValue", "RunSummary", "TaskStatus", "WorkflowExecutionState",
+    "WorkflowStepState", "trusted_step", "valid_status",
 ]  # fmt: skip
 
 JsonValue: TypeAlias = Any
@@ -42,9 +38,6 @@ JsonValue: TypeAlias = Any
 `Any` to type checkers, because a precise recursive type would reject a caller's
 `dict[str, int]`: mutable containers are invariant. Every write validates the value.
 """
-
-MAX_IDENTIFIER_BYTES = 1024
-"""Two of them, the key of a step, fit into an index entry of PostgreSQL, at most 2,704 bytes."""
 
 
 class TaskStatus(StrEnum):
@@ -67,83 +60,26 @@ TERMINAL = (TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELED)
 """The statuses of a step that has ended."""
 
 
-# -- field rules -----------------------------------------------------------------------
-
-
-def valid_identifier(value: str) -> str:
-    """Return an identifier as a plain `str`.
+def valid_status(value: Any) -> TaskStatus:
+    """Return a status.
 
     Raises:
-        ValueError: the value breaks the rules for identifiers.
+        ValueError: the value is not a status, nor the text of one.
     """
-    try:
-        size = len(value.encode())
-    except UnicodeEncodeError:
-        raise ValueError("an identifier must not contain surrogates") from None
-    if not 0 < size <= MAX_IDENTIFIER_BYTES:
-        raise ValueError(
-            f"an identifier must be 1 to {MAX_IDENTIFIER_BYTES:,} bytes of UTF-8, not {size:,}"
-        )
-    if "\0" in value:
-        raise ValueError("an identifier must not contain NUL")
-    return str.__str__(value)
-
-
-def _error_text(value: str) -> str:
-    if json_codec.has_surrogate_pair(value):
-        raise ValueError("must not contain a high surrogate followed by a low surrogate")
-    return str.__str__(value)
-
-
-# https://www.rfc-editor.org/rfc/rfc3339#section-5.6
-# datetime.fromisoformat() also accepts week dates and times without an offset.
-_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
-
-
-def _datetime_or_rfc3339(value: Any) -> Any:
-    if isinstance(value, str):
-        if _RFC_3339.fullmatch(value) is None:
-            raise ValueError("a time must be in RFC 3339 format, such as 2026-01-31T23:59:59Z")
-        return datetime.fromisoformat(value.upper())  # truncates nanoseconds
-    if not isinstance(value, datetime):
-        raise ValueError("a time must be an aware datetime or a string in RFC 3339 format")  # noqa: TRY004 - pydantic collects ValueError
-    return value
-
-
-def _to_utc(value: datetime) -> datetime:
-    if type(value) is datetime and value.tzinfo is UTC:
+    if type(value) is TaskStatus:
         return value
     try:
-        utc = value.astimezone(UTC)
-    except OverflowError:
-        raise ValueError("this time is out of range when converted to UTC") from None
-    # A subclass may have more than a store can keep, such as nanoseconds.
-    return datetime(
-        utc.year, utc.month, utc.day, utc.hour, utc.minute, utc.second, utc.microsecond, UTC
-    )  # fmt: skip
-
-
-def _json_object(value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise ValueError("must be a JSON object (a dict in Python)")  # noqa: TRY004 - as above
-    return value
+        return TaskStatus(valid_text(value))
+    except ValueError:
+        raise ValueError(f"must be one of {', '.join(TaskStatus)}") from None
 
 
 def _now() -> datetime:
     return datetime.now(UTC)
 
 
-Identifier = Annotated[StrictStr, AfterValidator(valid_identifier)]
-"""A string of 1 to 1,024 bytes in UTF-8 without NUL and surrogates."""
-
-ErrorText = Annotated[StrictStr, AfterValidator(_error_text)]
-"""Any string, except one with a high surrogate directly before a low one."""
-
-Time = Annotated[AwareDatetime, BeforeValidator(_datetime_or_rfc3339), AfterValidator(_to_utc)]
-"""An aware `datetime` or RFC 3339 string, converted to UTC and truncated to microseconds."""
-
-JsonObject = Annotated[dict[str, Any], PlainValidator(_json_object)]
-"""A dict with string keys and JSON values."""
+Status = Annotated[TaskStatus, BeforeValidator(valid_status)]
+"""The status of a step, or its text."""
 
 
 # -- models ----------------------------------------------------------------------------
@@ -188,10 +124,11 @@ class _State(BaseModel):
             pydantic.ValidationError: the text is not JSON, or a field breaks the rules, is
                 missing or is unknown.
         """
+        data: Any = json_data
         try:
-            text = json_data if isinstance(json_data, str) else json_data.decode()
-            fields = json_codec.decode(text)
-        except ValueError as error:
+            text = json_codec.plain_str(data)
+            fields = json_codec.decode(str(data, "utf-8") if text is None else text)
+        except (TypeError, ValueError) as error:
             reason = "not valid UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
             raise ValidationError.from_exception_data(
                 cls.__name__,
@@ -284,7 +221,7 @@ class WorkflowStepState(_State):
     _times: ClassVar[frozenset[str]] = frozenset({"started_at", "completed_at"})
 
     step_id: Identifier
-    status: TaskStatus = TaskStatus.PENDING
+    status: Status = TaskStatus.PENDING
     result: JsonValue = None
     error: ErrorText | None = None
     started_at: Time | None = None

@@ -114,8 +114,8 @@ class WorkflowStore(ABC):
     the call, or a returned object, does not change the store.
 
     **Lossless values.** JSON values are returned equal to what was stored, in the same key order:
-    strings of any code points, integers of any size, every finite float bit for bit. A tuple is
-    returned as a list.
+    strings of any code points, integers of up to 4,300 digits, every finite float bit for bit. A
+    tuple is returned as a list.
 
     **Errors.** In addition to the errors listed at a method, every method raises:
 

@@ -3,31 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from .errors import InvalidStateError, WorkflowStoreError
+from .fields import MAX_IDENTIFIER_BYTES, valid_identifier, valid_time
 from .state import (
-    MAX_IDENTIFIER_BYTES,
     TaskStatus,
     WorkflowExecutionState,
     WorkflowStepState,
-    valid_identifier,
+    valid_status,
 )
 from .store import RunClaim
 
 __all__ = [
     "MAX_BATCH", "MAX_LEASE_S", "MAX_LIMIT", "check_event_loop", "validated_claim",
-    "validated_identifier", "validated_lease", "validated_number", "validated_run",
-    "validated_step", "validated_time",
+    "validated_flag", "validated_identifier", "validated_lease", "validated_number",
+    "validated_run", "validated_status", "validated_step", "validated_time",
 ]  # fmt: skip
 
 MAX_LIMIT = 1_000
 MAX_BATCH = 10_000
 MAX_LEASE_S = 365 * 86_400.0
 
+_T = TypeVar("_T")
 _StateT = TypeVar("_StateT", bound=BaseModel)
 
 _STEP_FIELDS = frozenset(WorkflowStepState.model_fields)
@@ -46,16 +48,36 @@ def check_event_loop(loop: asyncio.AbstractEventLoop) -> None:
         )
 
 
-def validated_identifier(value: str, *, name: str) -> str:
+def validated_identifier(value: Any, *, name: str) -> str:
     """Return an identifier as a plain `str`.
 
     Raises:
         InvalidStateError: the value breaks the rules for identifiers.
     """
-    if not isinstance(value, str):
-        raise InvalidStateError(f"{name}: must be a string, not {type(value).__qualname__}")
+    return _valid(valid_identifier, value, name)
+
+
+def validated_status(value: Any, *, name: str) -> TaskStatus:
+    """Return a status.
+
+    Raises:
+        InvalidStateError: the value is not a status, nor the text of one.
+    """
+    return _valid(valid_status, value, name)
+
+
+def validated_time(value: Any, *, name: str) -> datetime:
+    """Return an aware datetime in UTC.
+
+    Raises:
+        InvalidStateError: the value is not an aware datetime, or UTC cannot represent it.
+    """
+    return _valid(valid_time, value, name)
+
+
+def _valid(rule: Callable[[Any], _T], value: Any, name: str) -> _T:
     try:
-        return valid_identifier(value)
+        return rule(value)
     except ValueError as error:
         raise InvalidStateError(f"{name}: {error}") from None
 
@@ -106,7 +128,7 @@ def _is_plain_time(value: Any) -> bool:
 
 
 def _validated(value: Any, model: type[_StateT], *, name: str) -> _StateT:
-    if not isinstance(value, model):
+    if not issubclass(type(value), model):
         raise InvalidStateError(
             f"{name}: must be a {model.__name__}, not {type(value).__qualname__}"
         )
@@ -142,18 +164,15 @@ def validated_lease(value: Any) -> float:
     return float(value)
 
 
-def validated_time(value: Any, *, name: str) -> datetime:
-    """Return an aware datetime in UTC.
+def validated_flag(value: Any, *, name: str) -> bool:
+    """Return a boolean.
 
     Raises:
-        InvalidStateError: the value is not an aware datetime, or UTC cannot represent it.
+        InvalidStateError: the value is anything else.
     """
-    if not isinstance(value, datetime) or value.utcoffset() is None:
-        raise InvalidStateError(f"{name}: must be an aware datetime, such as datetime.now(UTC)")
-    try:
-        return value.astimezone(UTC)
-    except OverflowError:
-        raise InvalidStateError(f"{name}: out of range when converted to UTC") from None
+    if type(value) is not bool:
+        raise InvalidStateError(f"{name}: must be True or False")
+    return value
 
 
 _MAX_TOKEN = 2**63 - 1
@@ -165,7 +184,7 @@ def validated_claim(claim: Any) -> RunClaim:
     Raises:
         InvalidStateError: the value is not a `RunClaim`, or a field was changed to break a rule.
     """
-    if not isinstance(claim, RunClaim):
+    if type(claim) is not RunClaim:
         raise InvalidStateError(f"claim: must be a RunClaim, not {type(claim).__qualname__}")
     return claim._replace(
         run_task_id=validated_identifier(claim.run_task_id, name="claim.run_task_id"),

@@ -145,6 +145,9 @@ def test_help_and_version_import_nothing_that_is_slow(arguments: list[str]) -> N
         ["check", f"--url{URL_WITH_PASSWORD}"],
         ["runs", f"--url{URL_WITH_PASSWORD}", "list"],
         [f"--urlpostgresql://user:{PASSWORD}=@host/name", "check"],
+        ["check", f"postgresql://user@host/name?password=a@{PASSWORD}"],
+        ["check", f"postgresql://host?password=a@{PASSWORD} {PASSWORD}"],
+        ["copy", f"postgresql://host:5432/name?sslpassword={PASSWORD}&user=a@b"],
     ],
 )
 def test_a_url_in_the_wrong_place_is_not_quoted_with_its_password(arguments: list[str]) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +51,31 @@ def test_an_archive_goes_through_both_databases_and_stays_the_same(
     assert command("export", "--all", "--url", back).out == first.out
 
 
+def test_new_files_are_their_owners_only_and_others_keep_their_mode(
+    sqlite_url: str, tmp_path: Path
+) -> None:
+    """Exports and pages; a command that fails leaves a file as it is."""
+    filled(sqlite_url, *several(3))
+    export, page = tmp_path / "runs.jsonl", tmp_path / "run.html"
+    previous = os.umask(0o022)
+    try:
+        for mode in (0o600, 0o644):
+            done = command("export", "--all", "--output", str(export), "--url", sqlite_url)
+            assert (done.code, done.out, done.err) == (0, "", "3 runs exported.\n")
+            shown = command("runs", "show", "run-00001", "--html", str(page), "--url", sqlite_url)
+            assert shown.code == 0
+            for file in (export, page):
+                assert stat.S_IMODE(file.stat().st_mode) == mode
+                file.chmod(0o644)
+        text = export.read_text("utf-8")
+        assert text == command("export", "--all", "--url", sqlite_url).out
+        refused(command("export", "no", "--output", str(export), "--url", sqlite_url), 1, "no run")
+        assert export.read_text("utf-8") == text
+        assert "<html" in page.read_text("utf-8")
+    finally:
+        os.umask(previous)
+
+
 def test_an_import_that_is_repeated_changes_nothing(sqlite_url: str) -> None:
     """Whole, or after it was stopped half-way; a run in another order is put in order."""
     snapshots = several(4)
@@ -61,6 +88,38 @@ def test_an_import_that_is_repeated_changes_nothing(sqlite_url: str) -> None:
     assert lines_of(sqlite_url) == newest_first(*snapshots)
     done = command("import", "--url", sqlite_url, stdin=lines)
     assert done.err.startswith("0 runs imported, 0 updated, 4 unchanged, 0 left")
+
+
+def test_a_line_that_is_too_long_is_an_error_that_names_it(sqlite_url: str, tmp_path: Path) -> None:
+    """The lines before it are imported; with a higher bound, it is one."""
+    large = to_line(snapshot("large", step("s", result="x" * 2**20)))
+    file = tmp_path / "runs.jsonl"
+    file.write_text(f"{GOOD}\n{large}\n", "utf-8")
+    bounded = ["import", str(file), "--url", sqlite_url, "--max-line-mb"]
+    refused(command(*bounded, "1"), 1, "Line 2: longer than 1 MiB", "--max-line-mb")
+    assert lines_of(sqlite_url) == [GOOD]
+    assert command(*bounded, "2").code == 0
+    assert len(lines_of(sqlite_url)) == 2
+    for wrong in ("0", "-1", "x"):
+        misused(command(*bounded, wrong), "--max-line-mb")
+
+
+def test_a_line_without_an_end_is_not_read_whole(sqlite_url: str) -> None:
+    """An import of a device that never ends stops at the bound."""
+    done = command("import", "/dev/zero", "--url", sqlite_url, "--max-line-mb", "1")
+    refused(done, 1, "Line 1: longer than 1 MiB")
+
+
+def test_a_line_of_exactly_the_bound_is_read(sqlite_url: str, tmp_path: Path) -> None:
+    """Its end does not count."""
+    line = to_line(snapshot("large", step("s", result="")))
+    line = line.replace('"result":""', f'"result":"{"x" * (2**20 - len(line.encode()))}"')
+    assert len(line) == 2**20
+    for end in ("", "\n"):
+        file = tmp_path / "runs.jsonl"
+        file.write_text(line + end, "utf-8")
+        done = command("import", str(file), "--url", sqlite_url, "--max-line-mb", "1")
+        assert (done.code, done.out) == (0, "")
 
 
 def test_a_newer_run_is_left_alone_and_named(database_url: str) -> None:

@@ -362,7 +362,7 @@ NOT_A_DATABASE = {
     "path": "store.db",
 }
 GONE = [
-    "memory://", "sqlite://", "sqlite:///", "sqlite:///:memory:", "sqlite+aiosqlite:///?x=1",
+    "memory://", "sqlite://", "sqlite:///", "sqlite:///:memory:", "sqlite+aiosqlite:///",
     "sqlite:///file::memory:?cache=shared&uri=true", "sqlite:///file:x?mode=memory&uri=true",
     "sqlite:///file:/x?vfs=memdb&uri=true",
 ]  # fmt: skip

@@ -133,6 +133,9 @@ NEWER = {
     "started": snapshot("r", step("s", started_at=LATER)),
     "completed": snapshot("r", step("s", completed_at=LATER), step("t")),
     "created again": snapshot("r", step("s"), created_at=LATER),
+    "with a step more": snapshot("r", step("s"), step("t")),
+    "with a step before": snapshot("r", step("t"), step("s")),
+    "with another step": snapshot("r", step("t")),
 }
 
 
@@ -140,7 +143,7 @@ NEWER = {
 async def test_a_run_that_is_newer_there_is_left_alone(
     memory: ResumableWorkflowStore, other: ResumableWorkflowStore, name: str
 ) -> None:
-    """By any of its times; it is reported once, whatever its positions in the listings."""
+    """By any of its times, or by its steps, which may have none; it is reported once."""
     newer = NEWER[name]
     await fill(memory, snapshot("r", step("s", result=1)), *several(3))
     await fill(other, newer)
@@ -152,6 +155,21 @@ async def test_a_run_that_is_newer_there_is_left_alone(
         assert "r" in {copied.run_task_id for copied in seen if copied.outcome is Outcome.NEWER}
     assert to_line(newer) in await held(other)
     assert comparison.outcomes[Outcome.NEW] == 3
+
+
+async def test_a_step_that_is_written_after_a_copy_is_not_deleted_by_the_next_one(
+    memory: ResumableWorkflowStore, other: ResumableWorkflowStore
+) -> None:
+    """Also if its writer sets no times, and the source's does."""
+    await fill(memory, snapshot("r", step("s")))
+    assert (await copy_runs(memory, other)).agree
+    await other.upsert_step("r", step("t"))
+    await memory.upsert_step("r", step("s", completed_at=LATER))
+    await memory.update_context("r", "later")
+    comparison = await copy_runs(memory, other)
+    assert not comparison.agree
+    assert outcomes(comparison) == {"newer": 1}
+    assert [state.step_id for state in await other.list_steps("r")] == ["s", "t"]
 
 
 async def test_a_run_that_is_there_alone_is_left_alone(
@@ -168,15 +186,15 @@ async def test_a_run_that_is_there_alone_is_left_alone(
 
 
 REPLACED = {
-    "other steps": snapshot("r", step("b"), step("c", result=2)),
     "other order": snapshot("r", step("c"), step("a"), step("b")),
-    "other created_at": snapshot("r", step("a"), created_at=LATER),
-    "other steps and created_at": snapshot("r", step("c"), step("a"), created_at=LATER),
-    "fewer steps": snapshot("r", step("a")),
+    "other created_at": snapshot("r", step("a"), step("b"), step("c"), created_at=LATER),
+    "other order and created_at": snapshot("r", step("c"), step("a"), step("b"), created_at=LATER),
     "more steps": snapshot("r", *(step(name) for name in "abcdef")),
-    "no steps": snapshot("r"),
+    "more steps before": snapshot("r", *(step(name) for name in "defabc")),
     "other kind of number": snapshot("r", step("a", result=1.0), step("b"), step("c")),
-    "other order of keys": snapshot("r", step("a"), input={"b": 1, "a": 1}),
+    "other order of keys": snapshot(
+        "r", step("a", result=1), step("b"), step("c"), input={"b": 1, "a": 1}
+    ),
 }
 
 
@@ -343,7 +361,7 @@ async def test_putting_a_run_makes_it_equal_or_leaves_it_alone(
     for wanted in (
         snapshot("r", step("a", result=1.0), step("b")),
         snapshot("r", step("b"), step("a", result=1.0), updated_at=LATER),
-        snapshot("r", step("b"), updated_at=LATER, context={"\0": [2**70, -0.0]}),
+        snapshot("r", step("a"), step("b"), updated_at=LATER, context={"\0": [2**70, -0.0]}),
     ):
         assert (await put_run(source, wanted)).outcome is Outcome.CHANGED
         assert await held(source) == [to_line(wanted)]
@@ -384,6 +402,10 @@ def latest(held: RunSnapshot) -> datetime:
     return max(times + [state.started_at for state in held.steps if state.started_at is not None])
 
 
+def ids(held: RunSnapshot) -> set[str]:
+    return {state.step_id for state in held.steps}
+
+
 @given(here=RUNS, there=RUNS)
 def test_after_a_copy_any_two_stores_hold_the_same_but_what_is_newer_or_extra(
     here: list[RunSnapshot], there: list[RunSnapshot]
@@ -407,7 +429,10 @@ def test_after_a_copy_any_two_stores_hold_the_same_but_what_is_newer_or_extra(
                 if name not in wanted
                 or (
                     to_line(stored) != to_line(wanted[name])
-                    and latest(stored) > latest(wanted[name])
+                    and (
+                        latest(stored) > latest(wanted[name])
+                        or not ids(stored) <= ids(wanted[name])
+                    )
                 )
             }
             assert await held(destination) == newest_first(*{**wanted, **alone}.values())

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -108,6 +110,26 @@ async def test_a_row_missing_from_an_index_is_bad_if_the_file_is_small(
     assert finding.verdict is GOOD
     assert finding.found.startswith("every page is sound, but ")
     assert "not checked" in finding.found
+
+
+@pytest.mark.parametrize(
+    ("mode", "exposed"), [(0o600, False), (0o700, False), (0o640, True), (0o604, True)]
+)
+async def test_a_file_that_other_users_can_read_is_a_warning(mode: int, exposed: bool) -> None:
+    """And its log; the advice helps. A folder that they cannot enter is enough."""
+    with TemporaryDirectory() as name:  # pytest's own folders are its user's only
+        folder, url = Path(name), f"sqlite:///{name}/runs.db"
+        async with open_store(url):
+            for file in ("runs.db", "runs.db-wal"):
+                (folder / file).chmod(mode)
+            assert (await finding_of("file_permissions", url)).verdict is GOOD
+            folder.chmod(0o755)
+            finding = await finding_of("file_permissions", url)
+            assert finding.verdict is (WARNING if exposed else GOOD)
+            if exposed:
+                assert "'runs.db', 'runs.db-wal'" in finding.found
+                await asyncio.to_thread(os.system, finding.advice.partition(": ")[2])
+                assert (await finding_of("file_permissions", url)).verdict is GOOD
 
 
 async def write_past_an_index(url: str, index: str) -> None:

@@ -75,6 +75,7 @@ RUN_DAMAGES = {
     "no identifier": "UPDATE runs SET agent_id = ''",
     "not an object": "UPDATE runs SET definition = '[]'",
     "a number beyond all floats": "UPDATE runs SET context = '1e999'",
+    "an integer that is too long": f"UPDATE runs SET context = '{'7' * 4301}'",
 }
 RUN_DAMAGES_SQLITE = {
     "not JSON": "UPDATE runs SET context = 'not json PAYL0AD-S3CR3T'",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from pathlib import Path
 
 import asyncpg
@@ -15,10 +16,17 @@ from workflow_store import (
     ResumableWorkflowStore,
     SqlWorkflowStore,
     StoreClosedError,
+    StoreUnavailableError,
     open_store,
 )
 from workflow_store.sql import migrate
 from workflow_store.testing import a_run, a_step
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Try again at once, and not after a pause."""
+    monkeypatch.setattr("workflow_store.sql.retry._DELAYS_S", (0.0,))
 
 
 def files(folder: Path) -> list[str]:
@@ -174,6 +182,80 @@ async def test_each_spelling_of_a_database_in_memory_is_one(url: str) -> None:
         await store.create_run(a_run())
         await asyncio.gather(*(store.upsert_step("run", a_step(f"s{n}")) for n in range(5)))
         assert len(await store.list_steps("run")) == 5
+
+
+@pytest.mark.parametrize(
+    ("url", "advice"),
+    [
+        ("sqlite://runs.db", "three slashes"),
+        ("sqlite://folder/runs.db", "three slashes"),
+        (f"sqlite://me:{PASSWORD}@/runs.db", "three slashes"),
+        ("sqlite://:5/runs.db", "three slashes"),
+        ("sqlite:///runs.db?mode=ro", "sqlite:///file:runs.db?mode=ro&uri=true"),
+        ("sqlite:///runs.db?mode=ro&uri=true", "sqlite:///file:runs.db?mode=ro&uri=true"),
+        ("sqlite:///file:runs.db?mode=ro", "uri=true"),
+        ("sqlite:///file:runs.db?mode=ro&uri=no", "uri=true"),
+        ("sqlite:///file:runs.db?mode=readonly&uri=true", "ro, rw, rwc, memory"),
+        ("sqlite:///file:runs.db?mod=ro&uri=true", "cache, immutable, mode"),
+        ("sqlite:///file:runs.db", "uri=true"),
+        ("sqlite:///runs.db?timeout=5", "busy_timeout_s"),
+        ("sqlite:///runs.db?isolation_level=IMMEDIATE", "is not a parameter"),
+        ("postgresql://host/db?sslmode=none", "disable, allow"),
+        ("postgresql://host/db?target_session_attrs=master", "read-write"),
+        ("postgresql://host/db?ssl=require", "sslmode"),
+        ("postgresql://host/db?connect_timeout=5", "connect_timeout_s"),
+        ("postgresql://host/db?keepalives=1", "keepalives"),
+    ],
+)
+def test_a_part_of_a_url_that_would_have_no_effect_is_refused_with_advice(
+    url: str, advice: str
+) -> None:
+    with pytest.raises(ValueError, match=re.escape(advice)) as caught:
+        open_store(url)
+    assert type(caught.value) is ValueError
+    assert "S3CR3T" not in str(caught.value)
+
+
+MALFORMED = [
+    "sqlite:///a?mode", "sqlite:///a?mode=", "sqlite:///a?uri=true&uri=true", "sqlite:///a%00b?x=1",
+    "sqlite:///a\0b", "sqlite:///\ud800", "sqlite://[::1/a", "postgresql://host:0/db",
+    "postgresql://host/db?sslmode=", "postgresql://host/db?user=a&user=b",
+    f"postgresql://me:{PASSWORD}?b@host/db", f"postgresql://me:5432?{PASSWORD}@host/db",
+    "postgresql://me:\ud800@host/db", "postgresql://me@ho\0st/db", "postgresql://me:a%00@host/db",
+    "postgresql://[::1/db", "postgresql://host/db?application_name=%00",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("url", MALFORMED, ids=ascii)
+def test_a_malformed_url_is_a_value_error(url: str) -> None:
+    with pytest.raises(ValueError, match="URL") as caught:
+        open_store(url)
+    assert type(caught.value) is ValueError
+    assert "S3CR3T" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "host"),
+    [
+        ("postgresql://me@127.0.0.1:1/db?{}", "127.0.0.1:1"),
+        ("postgresql://127.0.0.1:1/db?user=me&{}", "127.0.0.1:1"),
+        ("postgresql://127.0.0.1:1?{}&user=me", "127.0.0.1:1"),
+        ("postgresql://?host=127.0.0.1&port=1&user=me&{}", "127.0.0.1"),
+        ("postgresql://me:other@127.0.0.1:1/db?{}", "127.0.0.1:1"),
+    ],
+)
+@pytest.mark.parametrize("name", ["password", "sslpassword", "pass%77ord"])
+@pytest.mark.parametrize("secret", [f"a@{PASSWORD}", f"{PASSWORD}@b", f"{PASSWORD}:@/{PASSWORD}"])
+@pytest.mark.usefixtures("hasty")
+async def test_a_password_in_a_parameter_is_masked_and_its_at_ends_no_host(
+    url: str, host: str, name: str, secret: str
+) -> None:
+    with pytest.raises(StoreUnavailableError) as caught:
+        await open_store(url.format(f"{name}={secret}")).open()
+    message = str(caught.value)
+    assert host in message
+    assert "=***" in message
+    assert "S3CR3T" not in message
 
 
 @pytest.mark.parametrize("url", [None, ""])

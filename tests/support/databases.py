@@ -33,10 +33,10 @@ async def empty_tables(url: str, schema: str = "public") -> None:
     await on_server(url, f"BEGIN; {lock}{deletes}COMMIT")
 
 
-def new_database(server: str) -> str:
+def new_database(server: str, options: str = "") -> str:
     """Create an empty database and return its URL."""
     name = f"wfs_{uuid.uuid4().hex}"
-    asyncio.run(on_server(server, f"CREATE DATABASE {name}"))
+    asyncio.run(on_server(server, f"CREATE DATABASE {name} {options}"))
     return make_url(server).set(database=name).render_as_string(hide_password=False)
 
 

@@ -19,9 +19,9 @@ ODD_SCHEMA = "We ird 100%"
 COMMON = {"abandoned_claims", "bloat", "clock", "damaged_rows", "indexes", "oldest_run",
         "orphans", "reachable", "revision", "running_steps", "sizes", "tables",
         "version"}  # fmt: skip
-SQLITE_ONLY = {"file_system", "foreign_keys", "integrity", "journal_mode", "synchronous",
-                "wal_size", "writable"}  # fmt: skip
-POSTGRESQL_ONLY = {"compression", "connections", "durability", "invalid_indexes",
+SQLITE_ONLY = {"file_permissions", "file_system", "foreign_keys", "integrity", "journal_mode",
+                "synchronous", "wal_size", "writable"}  # fmt: skip
+POSTGRESQL_ONLY = {"compression", "connections", "durability", "encoding", "invalid_indexes",
                     "old_transactions", "pooler", "primary", "rights", "wraparound"}  # fmt: skip
 
 

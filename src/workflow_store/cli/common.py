@@ -7,11 +7,13 @@ them: `--help` and `--version` take a quarter of the time without them.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import typer
 
@@ -21,8 +23,8 @@ if TYPE_CHECKING:
     from ..store import ResumableWorkflowStore
 
 __all__ = [
-    "Exit", "display_url", "fail", "fail_run_not_found", "opened", "print_data", "print_message",
-    "require_stdout", "run", "stdout_is_terminal", "validate_url",
+    "Exit", "display_url", "fail", "fail_run_not_found", "open_private", "opened", "print_data",
+    "print_message", "require_stdout", "run", "stdout_is_terminal", "validate_url",
 ]  # fmt: skip
 
 _MEMORY = "memory:"
@@ -74,6 +76,11 @@ def print_data(line: str) -> None:
             char if char.isprintable() or char == "\n" else json.dumps(char)[1:-1] for char in line
         )
     typer.echo(line.encode())
+
+
+def open_private(path: Path) -> IO[bytes]:
+    """Open a file for writing. A new file can be read by its owner only; others keep their mode."""
+    return open(path, "wb", opener=lambda name, flags: os.open(name, flags, 0o600))
 
 
 def require_stdout() -> None:

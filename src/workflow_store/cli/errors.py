@@ -23,7 +23,8 @@ _UsageError: Any = typer.BadParameter.__base__
 """Click's `UsageError`, which Typer does not export."""
 
 _SECRETS = re.compile(
-    r"(?<=://).*(?=@)"
+    r"(?<=://)[^?]*\?.*"  # a parameter may be a password with an @ in it
+    r"|(?<=://).*(?=@)"
     r"|(?<=://)[^@]*:[^@]*$"  # an option's name ends at the first =, perhaps in a password
     r"|(?<=password=)[^&\s)']*",
     re.DOTALL,

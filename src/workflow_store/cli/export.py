@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated
@@ -17,6 +18,7 @@ from .common import (
     display_url,
     fail,
     fail_run_not_found,
+    open_private,
     opened,
     print_data,
     print_message,
@@ -37,12 +39,19 @@ def export(
         str | None, typer.Argument(metavar="[RUN]", help="The run_task_id of the run.")
     ] = None,
     all_runs: Annotated[bool, typer.Option("--all", help="Export all runs.")] = False,
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output", metavar="FILE", help="The file to write, or - for standard output."
+        ),
+    ] = Path("-"),
     url: Url = None,
     schema: Schema = None,
 ) -> None:
     """Print runs as JSON Lines.
 
-    Each line is a run, {"run": …, "steps": […]}. The newest run comes first.
+    Each line is a run, {"run": …, "steps": […]}. The newest run comes first. A new file can be
+    read by its owner only.
 
     Example: workflow-store export --all | gzip > runs.jsonl.gz
     """
@@ -54,11 +63,16 @@ def export(
 
         count = 0
         async with opened(url, schema) as store:
-            with progress("Exporting", hidden=stdout_is_terminal()) as advance:
+            if run_task_id is not None and await store.get_run(run_task_id) is None:
+                fail_run_not_found(run_task_id, url)  # and leave the file as it is
+            with ExitStack() as files:
+                write: Callable[[str], object]
+                write = print_data if str(output) == "-" else _writer(output, files)
+                advance = files.enter_context(progress("Exporting", hidden=stdout_is_terminal()))
                 async for listed_id in _ids(store, run_task_id):
                     snapshot = await store.load_run(listed_id)
                     if snapshot is not None:  # else it was deleted after it was listed
-                        print_data(to_line(snapshot))
+                        write(to_line(snapshot))
                         count += 1
                         advance(1)
         return count
@@ -67,6 +81,12 @@ def export(
     if run_task_id is not None and not count:
         fail_run_not_found(run_task_id, url)
     print_message(f"{counted(count, 'run')} exported.")
+
+
+def _writer(output: Path, files: ExitStack) -> Callable[[str], object]:
+    """Return a function that writes a line to a file."""
+    file = files.enter_context(open_private(output))
+    return lambda line: file.write(f"{line}\n".encode())
 
 
 async def _ids(store: ResumableWorkflowStore, run_task_id: str | None) -> AsyncIterator[str]:
@@ -84,6 +104,12 @@ def import_(
     file: Annotated[
         Path, typer.Argument(metavar="[FILE]", help="The file to import, or - for standard input.")
     ] = Path("-"),
+    max_line_mb: Annotated[
+        int,
+        typer.Option(
+            "--max-line-mb", metavar="N", min=1, max=2**20, help="The longest line, in MiB."
+        ),
+    ] = 1024,
     url: Url = None,
     schema: Schema = None,
 ) -> None:
@@ -109,7 +135,7 @@ def import_(
         asyncio.Runner() as runner,
         progress("Importing") as advance,
     ):
-        lines = _lines(file, files)
+        lines = _lines(_input(file, files), max_line_mb)
         stack = AsyncExitStack()
         store = runner.run(stack.enter_async_context(opened(url, schema, migrate=None)))
         try:
@@ -134,7 +160,22 @@ def import_(
         fail(f"Some runs in {display_url(url)} are newer than the versions in the input.")
 
 
-def _lines(file: Path, files: ExitStack) -> IO[bytes]:
+def _lines(file: IO[bytes], max_line_mb: int) -> Iterator[bytes]:
+    """Yield lines, and fail at one that is longer: it may be another program's, without an end."""
+    most = max_line_mb * 2**20
+    for number in itertools.count(1):
+        line = file.readline(most + 1)
+        if not line:
+            return
+        if len(line) > most and not line.endswith(b"\n"):
+            fail(
+                f"Line {number:,}: longer than {max_line_mb:,} MiB; if it is a run, raise "
+                "--max-line-mb. The lines before it were imported."
+            )
+        yield line
+
+
+def _input(file: Path, files: ExitStack) -> IO[bytes]:
     if str(file) == "-":
         if sys.stdin is None:
             fail("Standard input is closed.", Exit.USAGE)

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..formatting import counted
-from .common import display_url, fail_run_not_found, opened, print_data, print_message, run
+from .common import (
+    display_url,
+    fail_run_not_found,
+    open_private,
+    opened,
+    print_data,
+    print_message,
+    run,
+)
 from .errors import Commands
 from .options import Json, Schema, Url, Yes, confirm, parse_status, parse_time
 from .progress import draw, progress
@@ -162,7 +170,8 @@ def show(
         if str(html) == "-":
             print_data(text.rstrip("\n"))
         else:
-            html.write_text(text, encoding="utf-8")
+            with open_private(html) as file:
+                file.write(text.encode())
             print_message(f"Wrote {html}.")
 
 

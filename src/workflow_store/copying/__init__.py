@@ -34,7 +34,7 @@ async def put_run(store: ResumableWorkflowStore, snapshot: RunSnapshot) -> Copie
     """Make a run in a store equal to a snapshot, with its steps in the snapshot's order.
 
     Repeating the call is safe, also after a crash half-way. An equal run is not written to. A
-    run whose steps are in another order, or that has other steps, is deleted first.
+    run whose steps are in another order is deleted first.
 
     Returns:
         The outcome. After `SAME`, `NEW` and `CHANGED` the run equals the snapshot; a `NEWER`

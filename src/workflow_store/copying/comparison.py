@@ -36,8 +36,8 @@ class Copied(NamedTuple):
         outcome: `SAME`: both sides were equal. `NEW`: the destination lacked the run.
             `CHANGED`: the destination differed. New and changed runs are written, unless the
             stores are only compared. `NEWER`: a time of the destination's run or steps is
-            later than every time at the source. `EXTRA`: the source lacks the run. Newer and
-            extra runs are left alone.
+            later than every time at the source, or the destination has a step that the source
+            lacks. `EXTRA`: the source lacks the run. Newer and extra runs are left alone.
         steps: the number of its steps, at the source if the run exists there.
     """
 
@@ -150,4 +150,6 @@ def compare(source: Fingerprint | None, destination: Fingerprint | None) -> Outc
         return Outcome.NEW
     if source.digest == destination.digest:
         return Outcome.SAME
-    return Outcome.NEWER if destination.latest > source.latest else Outcome.CHANGED
+    # Not every writer sets the times of a step, and a run never loses one.
+    has_more = not set(destination.step_ids) <= set(source.step_ids)
+    return Outcome.NEWER if has_more or destination.latest > source.latest else Outcome.CHANGED

@@ -104,7 +104,7 @@ _MAX_SHORT_LINE = 72
 def _indent(text: str) -> str:
     """Indent compact JSON; short arrays and objects stay on one line.
 
-    `json.dumps` rejects integers of more than 4,300 digits, and puts each number on its own line.
+    `json.dumps` puts each number on its own line, and not every process lets it write long ones.
     """
     parts: list[str] = []
     open_brackets: list[tuple[int, int]] = []

@@ -26,6 +26,7 @@ from ..validation import (
     MAX_LIMIT,
     check_event_loop,
     validated_claim,
+    validated_flag,
     validated_identifier,
     validated_lease,
     validated_number,
@@ -166,6 +167,7 @@ class ResumableMethods(StoreMethods, ResumableWorkflowStore):
     ) -> int:
         dialect = self._database.dialect
         created_before = validated_time(created_before, name="created_before")
+        only_terminal = validated_flag(only_terminal, name="only_terminal")
         batch_size = validated_number(batch_size, name="batch_size", most=MAX_BATCH)
         count = 0
         position: Position | None = None

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Self
+from urllib.parse import parse_qsl, quote, unquote
 
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
@@ -34,6 +35,9 @@ _DIALECTS: dict[str, StoreDialect] = {
 }
 
 _SECRET_PARAMETERS = ("password", "sslpassword")
+_MASK = "***"
+
+_REPEATABLE = ("host", "port")
 
 
 @dataclass(frozen=True)
@@ -53,13 +57,10 @@ class DatabaseUrl:
         """Parse a URL.
 
         Raises:
-            ValueError: the database is not supported; the message lists the supported URLs.
+            ValueError: the database is not supported, in which case the message lists the
+                supported URLs, or a part of the URL is invalid or would have no effect.
         """
-        try:
-            parsed = make_url(url)
-        except (ArgumentError, ValueError):
-            # The text is not shown: what cannot be parsed cannot be masked.
-            raise ValueError(f"Not a database URL. Supported URLs: {SUPPORTED_URLS}.") from None
+        parsed = _parse(url)
         dialect = _dialect_named(parsed.drivername)
         dialect.check_url(parsed)
         return cls(dialect, parsed)
@@ -80,8 +81,9 @@ class DatabaseUrl:
         if url.host is not None:
             # An @ in a password that is not percent-encoded moves the rest of it into the host.
             url = url.set(host=url.host.rpartition("@")[2])
-        secrets = {name: "***" for name in _SECRET_PARAMETERS if name in url.query}
-        return url.update_query_dict(secrets).render_as_string(hide_password=True)
+        secrets = {name: _MASK for name in _SECRET_PARAMETERS if name in url.query}
+        text = url.update_query_dict(secrets).render_as_string(hide_password=True)
+        return text.replace(quote(_MASK), _MASK)
 
     @property
     def is_in_memory(self) -> bool:
@@ -99,6 +101,33 @@ class DatabaseUrl:
                 f"{self.name} does not exist: check the path, or create it with "
                 "`workflow-store migrate --url URL`."
             )
+
+
+def _parse(url: str | URL) -> URL:
+    """Parse a URL, in which the first `?` begins the parameters.
+
+    SQLAlchemy may take an @ in a parameter for the end of a password that the parameters are a
+    part of, and what follows for the host.
+
+    Raises:
+        ValueError: the text is not a URL, or not a valid one. The message does not contain it:
+            what cannot be parsed cannot be masked.
+    """
+    text, _, query = url.partition("?") if isinstance(url, str) else (url, "", "")
+    try:
+        parsed = make_url(text).update_query_pairs(parse_qsl(query, keep_blank_values=True))
+        is_text = "\0" not in unquote(parsed.render_as_string(hide_password=False))
+    except (ArgumentError, ValueError):  # a surrogate is a UnicodeEncodeError
+        is_text = False
+    if not is_text:
+        raise ValueError(f"Not a database URL. Supported URLs: {SUPPORTED_URLS}.")
+    for name, values in parsed.normalized_query.items():
+        if not all(values) or (len(values) > 1 and name not in _REPEATABLE):
+            raise ValueError(
+                "A parameter in the URL has no value, or is repeated: write it once, as "
+                "`name=value`."
+            )
+    return parsed
 
 
 def _dialect_named(name: str) -> StoreDialect:

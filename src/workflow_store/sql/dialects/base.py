@@ -69,6 +69,10 @@ class StoreDialect(ABC):
         """Prepare the database of the store's own engine, once, before its first use."""
 
     @abstractmethod
+    async def rejection(self, connection: AsyncConnection) -> str | None:
+        """Return why no store can use the database, and what to do; None if one can."""
+
+    @abstractmethod
     def classify_error(self, error: BaseException) -> ErrorInfo:
         """Classify an error by its code or type, never by its text."""
 

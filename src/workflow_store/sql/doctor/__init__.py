@@ -24,6 +24,7 @@ On SQLite:
 | check | reports | not good if |
 |---|---|---|
 | `writable` | whether this user may write | the file or its folder is not writable |
+| `file_permissions` | whether other users can read the file and its log | they can |
 | `file_system` | the type of the file system; Linux only | it is a network file system |
 | `journal_mode` | whether readers and the writer block each other | it is not `wal` |
 | `synchronous` | whether commits of a store survive a power loss | it is less than `FULL` |
@@ -35,6 +36,7 @@ On PostgreSQL:
 
 | check | reports | not good if |
 |---|---|---|
+| `encoding` | the encoding of the database | it is not UTF8 |
 | `primary` | whether the server accepts writes | it is a standby or read-only |
 | `durability` | the settings that make commits survive a power loss | one is off |
 | `pooler` | a pooler between this machine and the server | it is in transaction mode |
@@ -239,6 +241,7 @@ _CHECKS: dict[str, tuple[Check, ...]] = {
         *_COMMON_CHECKS,
         sqlite.version,
         sqlite.writable,
+        sqlite.file_permissions,
         sqlite.file_system,
         sqlite.journal_mode,
         sqlite.synchronous,
@@ -251,6 +254,7 @@ _CHECKS: dict[str, tuple[Check, ...]] = {
     POSTGRESQL.name: (
         *_COMMON_CHECKS,
         postgresql.version,
+        postgresql.encoding,
         postgresql.primary,
         postgresql.durability,
         postgresql.pooler,

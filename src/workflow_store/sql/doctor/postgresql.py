@@ -15,8 +15,8 @@ from ..dialects import POSTGRESQL, EngineOptions
 from ..dialects.postgresql.pooler import PoolerMode, detect_pooler
 from .findings import Examination, Finding, bad, good, warning
 
-__all__ = ["connections", "durability", "old_transactions", "pooler", "primary", "read_only",
-           "version", "wraparound"]  # fmt: skip
+__all__ = ["connections", "durability", "encoding", "old_transactions", "pooler", "primary",
+           "read_only", "version", "wraparound"]  # fmt: skip
 
 OLDEST_VERSION = (14,)
 
@@ -59,6 +59,12 @@ async def version(examination: Examination) -> Finding:
         advice = f"Upgrade to PostgreSQL {OLDEST_VERSION[0]} or newer."
         return bad(".".join(map(str, current)), advice)
     return good(".".join(map(str, current)))
+
+
+async def encoding(examination: Examination) -> Finding:
+    found = (await _row(examination, "SHOW server_encoding")).server_encoding
+    reason = await examination.dialect.rejection(examination.connection)
+    return good(found) if reason is None else bad(found, f"No store can use the database: {reason}")
 
 
 async def primary(examination: Examination) -> Finding:

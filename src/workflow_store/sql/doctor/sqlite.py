@@ -6,6 +6,7 @@ import asyncio
 import functools
 import os
 import re
+import stat
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -19,8 +20,9 @@ from ...formatting import size
 from ..dialects import SQLITE
 from .findings import Check, Examination, Finding, bad, good, warning
 
-__all__ = ["bloat", "file_system", "foreign_keys", "integrity", "journal_mode", "read_only",
-           "sizes", "synchronous", "version", "wal_size", "writable"]  # fmt: skip
+__all__ = ["bloat", "file_permissions", "file_system", "foreign_keys", "integrity",
+           "journal_mode", "read_only", "sizes", "synchronous", "version", "wal_size",
+           "writable"]  # fmt: skip
 
 OLDEST_VERSION = (3, 35)  # RETURNING: https://www.sqlite.org/lang_returning.html
 
@@ -104,6 +106,20 @@ async def writable(examination: Examination, file: Path) -> Finding:
                 "Grant this user write access to the file and its folder, or run as its owner.",
             )
     return good("this user can write to the file and its folder")
+
+
+@_of_file
+async def file_permissions(examination: Examination, file: Path) -> Finding | None:
+    if os.name != "posix":
+        return None
+    exposed = await asyncio.to_thread(_exposed, file)
+    if not exposed:
+        return good("only the owner can read the file")
+    return warning(
+        f"other users can read {', '.join(repr(path.name) for path in exposed)}",
+        "Take away their access, and let the programs run with umask 077: "
+        f"chmod go= {' '.join(repr(str(path)) for path in exposed)}",
+    )
 
 
 @_of_file
@@ -242,6 +258,28 @@ async def wal_size(examination: Examination, file: Path) -> Finding:
             f"sqlite3 {str(file)!r} 'PRAGMA wal_checkpoint(TRUNCATE)'",
         )
     return good(f"the write-ahead log is {size(length)}")
+
+
+def _exposed(file: Path) -> list[Path]:
+    """Return the file and its write-ahead log, as far as other users can read them.
+
+    They can if the file, and each folder on the way to it, lets the same class of users in. SQLite
+    creates the log with the permissions of the file.
+    """
+    file = file.resolve()
+    exposed = []
+    for path in (file, Path(f"{file}-wal")):
+        try:
+            mode = path.stat().st_mode
+            folders = [folder.stat().st_mode for folder in path.parents]
+        except OSError:
+            continue  # there is no log, or this user may not look
+        for read, enter in ((stat.S_IRGRP, stat.S_IXGRP), (stat.S_IROTH, stat.S_IXOTH)):
+            # Another folder may belong to another group.
+            if mode & read and all(folder & (enter | stat.S_IXOTH) for folder in folders):
+                exposed.append(path)
+                break
+    return exposed
 
 
 def _file_system_type(file: Path) -> str | None:

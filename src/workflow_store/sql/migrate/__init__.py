@@ -22,7 +22,12 @@ from typing import TYPE_CHECKING
 from sqlalchemy import URL, Connection, MetaData
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from ...errors import InvalidStateError, SchemaMismatchError, StoreUnavailableError
+from ...errors import (
+    InvalidStateError,
+    SchemaMismatchError,
+    StoreUnavailableError,
+    WorkflowStoreError,
+)
 from ..dialects import EngineOptions, MigrationRunner, validated_options
 from ..errors import translate_errors
 from ..models import REVISION, Base
@@ -297,6 +302,8 @@ async def _connect(
     try:
         with translate_errors(url):
             async with url.dialect.connection(engine, options) as connection:
+                if (reason := await url.dialect.rejection(connection)) is not None:
+                    raise WorkflowStoreError(f"{url.name} cannot be used: {reason}")
                 yield connection, url
     finally:
         if engine is not url_or_engine:

@@ -36,6 +36,7 @@ from ..types import JsonText, UtcDateTime
 from .errors import classify_error
 from .hosts import Host, connect_to_first_available, hosts_of, with_explicit_ports
 from .migration_lock import migration_lock
+from .parameters import check_parameters
 from .sessions import KEY, Known, Session, end_session, open_session
 from .timeouts import GRACE_S, bounded_transaction, raise_if_unknown, resync, time_limit, watchdog
 
@@ -62,6 +63,7 @@ class _Postgresql(StoreDialect):
 
     def check_url(self, url: URL) -> None:
         hosts_of(url)
+        check_parameters(url)
 
     def create_engine(self, url: URL, options: EngineOptions) -> AsyncEngine:
         import asyncpg
@@ -156,6 +158,17 @@ class _Postgresql(StoreDialect):
 
     def checkin_limit(self, driver: Any) -> contextlib.AbstractContextManager[Any]:
         return watchdog(driver, GRACE_S)
+
+    async def rejection(self, connection: AsyncConnection) -> str | None:
+        driver: Any = (await connection.get_raw_connection()).driver_connection
+        # The server reports it when a connection is made. A pooler may leave it out.
+        encoding = getattr(driver.get_settings(), "server_encoding", "UTF8")
+        if encoding == "UTF8":
+            return None
+        return (
+            f"its encoding is {encoding}, which lacks characters or does not check them: create "
+            "another with CREATE DATABASE … TEMPLATE template0 ENCODING 'UTF8'."
+        )
 
     def insert(self, table: Table) -> postgresql.Insert:
         return postgresql.insert(table)

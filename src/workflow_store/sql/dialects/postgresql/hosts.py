@@ -31,7 +31,9 @@ def hosts_of(url: URL) -> list[Host]:
         ValueError: a port is invalid, or the numbers of hosts and ports differ.
     """
     names = _listed(url, "host")
-    ports = _listed(url, "port") or [str(url.port or os.environ.get("PGPORT") or 5432)]
+    ports = _listed(url, "port") or [
+        str(os.environ.get("PGPORT") or 5432 if url.port is None else url.port)
+    ]
     explicit = [_with_port(name, ports[0]).port for name in names]
     if not all(port.isdecimal() and 0 < int(port) < 65536 for port in (*ports, *explicit)):
         raise ValueError("A port in the URL is not a number from 1 to 65535.")

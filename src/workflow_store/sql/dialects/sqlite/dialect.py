@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl
@@ -32,7 +33,8 @@ from ..base import DriverCall, MigrationRunner, StoreDialect
 from ..errors import ErrorInfo
 from ..options import EngineOptions
 from ..types import UtcDateTime
-from .errors import classify_error
+from .errors import classify_error, raise_read_errors
+from .parameters import check_parameters
 
 if TYPE_CHECKING:
     import aiosqlite
@@ -57,7 +59,7 @@ class _Sqlite(StoreDialect):
     reads_in_one_statement = False  # a UNION copies each row, at 0.5 microseconds
 
     def check_url(self, url: URL) -> None:
-        pass
+        check_parameters(url)
 
     def create_engine(self, url: URL, options: EngineOptions) -> AsyncEngine:
         engine = create_async_engine(
@@ -121,6 +123,9 @@ class _Sqlite(StoreDialect):
                 f"{engine.url.database!r} cannot use a write-ahead log (its journal mode is "
                 f"{mode!r}): put the file on a local disk, and open it for writing."
             )
+
+    async def rejection(self, connection: AsyncConnection) -> None:
+        return None
 
     def insert(self, table: Table) -> sqlite.Insert:
         return sqlite.insert(table)
@@ -300,6 +305,15 @@ async def _connect(*arguments: Any, **keywords: Any) -> aiosqlite.Connection:
     connection = aiosqlite.connect(*arguments, **keywords)
     thread = connection._thread  # noqa: SLF001 - not public
     thread.daemon = True  # as in SQLAlchemy's dialect
+    execute = connection._execute  # noqa: SLF001
+
+    def execute_and_read(
+        function: Callable[..., _T], *args: Any, **options: Any
+    ) -> Coroutine[Any, Any, _T]:
+        call = partial(function, *args, **options)
+        return execute(raise_read_errors, connection._conn, call)  # type: ignore[no-untyped-call] # noqa: SLF001
+
+    connection._execute = execute_and_read  # type: ignore[assignment] # noqa: SLF001
     try:
         return await connection
     except BaseException:
