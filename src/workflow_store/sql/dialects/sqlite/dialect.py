@@ -20,7 +20,6 @@ from sqlalchemy import (
     Table,
     Text,
     event,
-    exc,
     func,
     literal_column,
 )
@@ -34,6 +33,7 @@ from ..errors import ErrorInfo
 from ..options import EngineOptions
 from ..types import UtcDateTime
 from .errors import classify_error, raise_read_errors
+from .migration_lock import in_transaction, migration_lock
 from .parameters import check_parameters
 
 if TYPE_CHECKING:
@@ -236,7 +236,7 @@ class _Sqlite(StoreDialect):
     ) -> AsyncIterator[None]:
         # A caller's engine may begin a read transaction in a listener, which this calls.
         await connection.begin()
-        if await _in_transaction(connection):
+        if await in_transaction(connection):
             await connection.exec_driver_sql("ROLLBACK")
         await connection.exec_driver_sql("BEGIN" if session is None else "BEGIN IMMEDIATE")
         try:
@@ -245,7 +245,7 @@ class _Sqlite(StoreDialect):
         except BaseException:
             # A caller's engine may skip the rollback at the end of the connection
             # (skip_autocommit_rollback).
-            if await _in_transaction(connection):
+            if await in_transaction(connection):
                 await connection.exec_driver_sql("ROLLBACK")
             raise
 
@@ -255,44 +255,17 @@ class _Sqlite(StoreDialect):
             await connection.begin()  # the host may have a listener that begins
         # In autocommit mode, nothing has begun a transaction. As a write, as in `execute`. A
         # statement that fails is rolled back automatically.
-        if not await _in_transaction(connection):
+        if not await in_transaction(connection):
             await connection.exec_driver_sql("BEGIN IMMEDIATE")
         yield
 
     def classify_error(self, error: BaseException) -> ErrorInfo:
         return classify_error(error)
 
-    @contextlib.asynccontextmanager
-    async def migration_lock(
+    def migration_lock(
         self, connection: AsyncConnection, schema: str | None, timeout_s: float
-    ) -> AsyncIterator[MigrationRunner]:
-        waits_ms = (await connection.exec_driver_sql("PRAGMA busy_timeout")).scalar_one()
-        # Short and repeated, so that a cancelled migration ends soon.
-        await connection.exec_driver_sql("PRAGMA busy_timeout=50")
-        deadline = time.monotonic() + timeout_s
-        try:
-            # A caller's engine may have begun a read transaction.
-            if await _in_transaction(connection):
-                await connection.exec_driver_sql("ROLLBACK")
-            while True:
-                try:
-                    await connection.exec_driver_sql("BEGIN IMMEDIATE")
-                except exc.OperationalError as error:
-                    if (
-                        self.classify_error(error).name != "SQLITE_BUSY"
-                        or time.monotonic() > deadline
-                    ):
-                        raise
-                    await asyncio.sleep(0.05)
-                else:
-                    break
-            # Without a write-ahead log, the commit waits for readers.
-            await connection.exec_driver_sql(f"PRAGMA busy_timeout={int(timeout_s * 1000)}")
-            yield connection.run_sync
-            await connection.commit()
-        finally:
-            await connection.rollback()
-            await connection.exec_driver_sql(f"PRAGMA busy_timeout={waits_ms}")
+    ) -> contextlib.AbstractAsyncContextManager[MigrationRunner]:
+        return migration_lock(connection, timeout_s)
 
 
 async def _connect(*arguments: Any, **keywords: Any) -> aiosqlite.Connection:
@@ -340,12 +313,6 @@ def _switch_to_wal(arguments: Sequence[Any], keywords: Mapping[str, Any], timeou
                 time.sleep(0.02)
             else:
                 return str(mode)
-
-
-async def _in_transaction(connection: AsyncConnection) -> bool:
-    raw = await connection.get_raw_connection()
-    driver: Any = raw.driver_connection
-    return bool(driver.in_transaction)
 
 
 async def _in_its_thread(
