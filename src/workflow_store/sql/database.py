@@ -228,7 +228,7 @@ class Database(Executor):
                 driver = connection.driver_connection
                 if self.dialect.is_closed(driver):
                     connection.invalidate()
-                with self.dialect.checkin_limit(driver):
+                with self.dialect.checkin_limit(self.engine, driver):
                     connection.close()
 
         # One greenlet for all three: each method of AsyncEngine starts its own.

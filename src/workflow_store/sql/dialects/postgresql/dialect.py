@@ -35,7 +35,7 @@ from ..types import JsonText, UtcDateTime
 from .errors import classify_error
 from .hosts import Host, connect_to_first_available, hosts_of, with_explicit_ports
 from .migration_lock import migration_lock
-from .timeouts import GRACE_S, bounded_transaction, time_limit, watchdog
+from .timeouts import GRACE_S, bounded_transaction, closing_limit, time_limit, watchdog
 
 if TYPE_CHECKING:
     import asyncpg
@@ -44,6 +44,11 @@ __all__ = ["POSTGRESQL"]
 
 _OWN = "workflow_store_own"
 """The execution option of a store's own engine, unlike an engine of a caller."""
+
+
+def _is_own(engine: AsyncEngine) -> bool:
+    """Return whether an engine is a store's own, whose pool and connections have limits."""
+    return bool(engine.get_execution_options().get(_OWN))
 
 
 class _Postgresql(StoreDialect):
@@ -147,12 +152,14 @@ class _Postgresql(StoreDialect):
     def checkout_limit(
         self, engine: AsyncEngine, options: EngineOptions
     ) -> contextlib.AbstractContextManager[None]:
-        if engine.get_execution_options().get(_OWN):
-            return contextlib.nullcontext()  # its pool and its connections have their own
+        if _is_own(engine):
+            return contextlib.nullcontext()
         return time_limit(options["statement_timeout_s"] + GRACE_S, engine)
 
-    def checkin_limit(self, driver: Any) -> contextlib.AbstractContextManager[Any]:
-        return watchdog(driver, GRACE_S)
+    def checkin_limit(
+        self, engine: AsyncEngine, driver: Any
+    ) -> contextlib.AbstractContextManager[Any]:
+        return contextlib.nullcontext() if _is_own(engine) else closing_limit(driver, engine)
 
     def insert(self, table: Table) -> postgresql.Insert:
         return postgresql.insert(table)

@@ -22,7 +22,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 if TYPE_CHECKING:
     import asyncpg
 
-__all__ = ["GRACE_S", "bounded_transaction", "time_limit", "watchdog"]
+__all__ = ["GRACE_S", "bounded_transaction", "closing_limit", "time_limit", "watchdog"]
 
 GRACE_S = 1.0
 """For the server's own timeout error, which says more than silence, and for a rollback."""
@@ -110,6 +110,21 @@ def time_limit(limit_s: float, engine: AsyncEngine) -> Iterator[None]:
             event.remove(pool, "invalidate", terminate)
         for _ in range(cancellations):
             task.uncancel()
+
+
+@contextlib.contextmanager
+def closing_limit(driver: asyncpg.Connection, engine: AsyncEngine) -> Iterator[None]:
+    """End a block that returns a connection to its pool, which may close it, after `GRACE_S`.
+
+    The block ends as if it were done. asyncpg 0.30 does not terminate a connection that
+    it is closing, so that the closing is cancelled next.
+    """
+    with (
+        contextlib.suppress(TimeoutError),
+        time_limit(2 * GRACE_S, engine),
+        watchdog(driver, GRACE_S),
+    ):
+        yield
 
 
 @contextlib.contextmanager
