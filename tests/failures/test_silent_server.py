@@ -178,9 +178,7 @@ async def test_a_connection_of_a_host_is_not_closed_for_ever(cut: tuple[Network,
         assert await sessions(url) == []
 
 
-@pytest.mark.parametrize(
-    "words", [b"pg_catalog.version", b"workflow_store_alembic_version", b"COMMIT"]
-)
+@pytest.mark.parametrize("words", [b"pg_catalog.version", b"workflow_store_alembic_version"])
 async def test_opening_on_the_engine_of_a_host_does_not_wait_for_ever(
     cut: tuple[Network, str], words: bytes
 ) -> None:

@@ -286,7 +286,7 @@ class Database(Executor):
         if self._owns_engine:
             connection.close()
             return
-        with self.dialect.checkin_limit(driver):
+        with self.dialect.checkin_limit(self.engine, driver):
             connection.close()
 
     @contextlib.asynccontextmanager

@@ -40,14 +40,17 @@ class Unsettled:
         self._doubts: dict[asyncio.Future[Any], Exception] = {}
 
     def add(self, over: asyncio.Future[Any], runs: Iterable[str] | None) -> None:
-        """Add an attempt of a cancelled call.
+        """Add an attempt of a cancelled call, or another run to an attempt.
 
         Args:
             over: done when the attempt can no longer take effect.
             runs: the runs that it may change; None for any.
         """
-        self.attempts[over] = None if runs is None else frozenset(runs)
-        over.add_done_callback(self._discard)
+        if over not in self.attempts:
+            self.attempts[over] = frozenset()
+            over.add_done_callback(self._discard)
+        known = self.attempts[over]
+        self.attempts[over] = None if runs is None or known is None else known.union(runs)
 
     def doubt(
         self, unknown: UnknownOutcomeError, runs: Iterable[str] | None

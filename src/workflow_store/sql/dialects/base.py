@@ -88,7 +88,9 @@ class StoreDialect(ABC):
         """
         return contextlib.nullcontext()
 
-    def checkin_limit(self, driver: Any) -> contextlib.AbstractContextManager[Any]:
+    def checkin_limit(
+        self, engine: AsyncEngine, driver: Any
+    ) -> contextlib.AbstractContextManager[Any]:
         """Terminate a connection if the block, which returns it to its pool, takes too long."""
         return contextlib.nullcontext()
 
@@ -101,11 +103,15 @@ class StoreDialect(ABC):
         with self.checkout_limit(engine, options):
             await connection.start()
         driver = (await connection.get_raw_connection()).driver_connection
+
+        async def close() -> None:
+            with self.checkin_limit(engine, driver):
+                await connection.close()
+
         try:
             yield connection
         finally:
-            with self.checkin_limit(driver):
-                await asyncio.shield(connection.close())
+            await asyncio.shield(close())
 
     # -- statements ---------------------------------------------------------------------
 

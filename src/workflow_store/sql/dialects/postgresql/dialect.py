@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -38,7 +37,15 @@ from .hosts import Host, connect_to_first_available, hosts_of, with_explicit_por
 from .migration_lock import migration_lock
 from .parameters import check_parameters
 from .sessions import KEY, Known, Session, end_session, open_session
-from .timeouts import GRACE_S, bounded_transaction, raise_if_unknown, resync, time_limit, watchdog
+from .timeouts import (
+    GRACE_S,
+    bounded_transaction,
+    closing_limit,
+    raise_if_unknown,
+    resync,
+    time_limit,
+    watchdog,
+)
 
 if TYPE_CHECKING:
     import asyncpg
@@ -48,6 +55,11 @@ __all__ = ["POSTGRESQL"]
 
 _OWN = "workflow_store_own"
 """The execution option of a store's own engine, unlike an engine of a caller."""
+
+
+def _is_own(engine: AsyncEngine) -> bool:
+    """Return whether an engine is a store's own, whose pool and connections have limits."""
+    return bool(engine.get_execution_options().get(_OWN))
 
 
 class _Postgresql(StoreDialect):
@@ -152,12 +164,14 @@ class _Postgresql(StoreDialect):
     def checkout_limit(
         self, engine: AsyncEngine, options: EngineOptions
     ) -> contextlib.AbstractContextManager[None]:
-        if engine.get_execution_options().get(_OWN):
-            return contextlib.nullcontext()  # its pool and its connections have their own
+        if _is_own(engine):
+            return contextlib.nullcontext()
         return time_limit(options["statement_timeout_s"] + GRACE_S, engine)
 
-    def checkin_limit(self, driver: Any) -> contextlib.AbstractContextManager[Any]:
-        return watchdog(driver, GRACE_S)
+    def checkin_limit(
+        self, engine: AsyncEngine, driver: Any
+    ) -> contextlib.AbstractContextManager[Any]:
+        return contextlib.nullcontext() if _is_own(engine) else closing_limit(driver, engine)
 
     async def rejection(self, connection: AsyncConnection) -> str | None:
         driver: Any = (await connection.get_raw_connection()).driver_connection
@@ -287,9 +301,8 @@ class _Postgresql(StoreDialect):
                     await connection.execute(select(func.pg_advisory_xact_lock(session.lock)))
                 yield
                 commits = True
-                # statement_timeout does not apply while a commit waits for a standby.
-                async with asyncio.timeout(limit_s):
-                    await connection.commit()
+                reset()
+                await connection.commit()
             except BaseException as error:
                 if commits and session is not None:
                     if not driver.is_closed():

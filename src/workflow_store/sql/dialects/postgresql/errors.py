@@ -13,7 +13,7 @@ from ..errors import (
     classify_by_type,
 )
 
-__all__ = ["classify_error", "was_rolled_back"]
+__all__ = ["classify_error", "was_not_sent", "was_rolled_back"]
 
 
 def classify_error(error: BaseException) -> ErrorInfo:
@@ -46,16 +46,13 @@ def classify_error(error: BaseException) -> ErrorInfo:
 def was_rolled_back(error: BaseException, *, pooled: bool) -> bool:
     """Return whether an error of a statement that commits means that nothing was committed.
 
-    True for an error that asyncpg raises before it sends anything, and for an error of the
-    server, which reports none after a commit. A fatal one is only the `__cause__` of asyncpg's
-    error, from 0.32 on, if it arrived before the connection broke.
+    True for an error of the server, which reports none after a commit. A fatal one is only the
+    `__cause__` of asyncpg's error, from 0.32 on, if it arrived before the connection broke.
 
     Args:
         error: the error.
         pooled: whether there is a pooler, which reports the loss of a server as a fatal error.
     """
-    if _was_not_sent(error):
-        return True
     for cause in cause_chain(error):
         code, severity = getattr(cause, "sqlstate", None), getattr(cause, "severity_en", None)
         if severity is not None and isinstance(code, str) and not code.startswith("08"):
@@ -63,8 +60,8 @@ def was_rolled_back(error: BaseException, *, pooled: bool) -> bool:
     return False
 
 
-def _was_not_sent(error: BaseException) -> bool:
-    """Return whether asyncpg raised an error before it sent anything.
+def was_not_sent(error: BaseException) -> bool:
+    """Return whether asyncpg raised the error of a call before it sent anything.
 
     It does if a value cannot be encoded, or if it knows that the connection was closed. One
     type is used for other errors, too, so that only its text distinguishes them.

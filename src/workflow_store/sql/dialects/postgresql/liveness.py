@@ -19,7 +19,7 @@ from sqlalchemy.util import await_only, greenlet_spawn
 from ....errors import StoreUnavailableError
 from ..errors import cause_chain
 from .sessions import IDENTITY, Session
-from .timeouts import GRACE_S, time_limit, watchdog
+from .timeouts import closing_limit, time_limit
 
 __all__ = ["session_of", "terminated_if_lost"]
 
@@ -99,7 +99,7 @@ async def _look(engine: AsyncEngine, session: Session) -> str | None:
         try:
             answer: str | None = await_only(driver.fetchval(_LOOK, session.pid, session.started_at))
         finally:
-            with watchdog(driver, GRACE_S):
+            with closing_limit(driver, engine):
                 connection.close()
                 pool.dispose()
         return answer

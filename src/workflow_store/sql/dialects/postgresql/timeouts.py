@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from ..errors import UnknownOutcomeError
-from .errors import was_rolled_back
+from .errors import was_not_sent, was_rolled_back
 
 if TYPE_CHECKING:
     import asyncpg
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from .sessions import Session
 
 __all__ = [
-    "GRACE_S", "bounded_transaction", "raise_if_unknown", "resync", "time_limit", "watchdog",
+    "GRACE_S", "bounded_transaction", "closing_limit", "raise_if_unknown", "resync",
+    "time_limit", "watchdog",
 ]  # fmt: skip
 
 GRACE_S = 1.0
@@ -65,7 +66,7 @@ async def bounded_transaction(
     except BaseException as error:
         if (begin is not None or isinstance(error, TimeoutError)) and not driver.is_closed():
             await resync(driver, "SELECT 1" if begin is None else "ROLLBACK")
-        if commits and session is not None:
+        if commits and session is not None and not (begin is None and was_not_sent(error)):
             raise_if_unknown(error, driver, session)
         raise
 
@@ -144,6 +145,21 @@ def time_limit(limit_s: float, engine: AsyncEngine) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def closing_limit(driver: asyncpg.Connection, engine: AsyncEngine) -> Iterator[None]:
+    """End a block that returns a connection to its pool, which may close it, after `GRACE_S`.
+
+    The block ends as if it were done. asyncpg 0.30 does not terminate a connection that
+    it is closing, so that the closing is cancelled next.
+    """
+    with (
+        contextlib.suppress(TimeoutError),
+        time_limit(2 * GRACE_S, engine),
+        watchdog(driver, GRACE_S),
+    ):
+        yield
+
+
+@contextlib.contextmanager
 def watchdog(driver: asyncpg.Connection, limit_s: float) -> Iterator[Callable[[], None]]:
     """Terminate the connection if the server is silent for too long while the block runs.
 
@@ -176,6 +192,10 @@ def watchdog(driver: asyncpg.Connection, limit_s: float) -> Iterator[Callable[[]
 
     try:
         yield reset
+    except UnknownOutcomeError as error:
+        if terminated:
+            raise error from TimeoutError()
+        raise
     except Exception:
         if terminated:
             raise TimeoutError from None  # asyncpg only reports a closed connection
