@@ -1,0 +1,79 @@
+"""Runs simulations, and replays one."""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+
+from .environment import simulated
+from .simulation import Result, simulate
+
+CHUNK = 100
+
+
+def run_chunk(seeds: range) -> tuple[int, list[Result]]:
+    """Return how many calls were made, and the simulations that found something."""
+    calls, failed = 0, []
+    gc.disable()
+    with simulated():
+        for seed in seeds:
+            result = simulate(seed)
+            calls += result.calls
+            if result.violations:
+                failed.append(result)
+    gc.collect()
+    return calls, failed
+
+
+def chunks(seeds: range) -> Iterator[range]:
+    for start in range(seeds.start, seeds.stop, CHUNK):
+        yield range(start, min(start + CHUNK, seeds.stop))
+
+
+def parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser("python -m tests.simulation", description=__doc__)
+    parser.add_argument("--seeds", default="0-1000", help="from-to, the last one excluded")
+    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--seed", type=int, help="replay one")
+    parser.add_argument("--trace", action="store_true", help="print its events and its history")
+    parser.add_argument("--keep-going", action="store_true", help="print every failing seed")
+    return parser.parse_args()
+
+
+def replay(seed: int, *, trace: bool) -> int:
+    with simulated():
+        result = simulate(seed, print if trace else None)
+    if trace:
+        print(*result.history, sep="\n")
+    print(*(result.violations or ["no violation"]), sep="\n")
+    return 1 if result.violations else 0
+
+
+def main() -> int:
+    options = parsed()
+    if options.seed is not None:
+        return replay(options.seed, trace=options.trace)
+    first, _, last = options.seeds.partition("-")
+    seeds = range(int(first), int(last or int(first) + 1))
+    started, calls, failed = time.monotonic(), 0, 0
+    with ProcessPoolExecutor(options.processes) as pool:
+        for made, results in pool.map(run_chunk, chunks(seeds)):
+            calls += made
+            failed += len(results)
+            for result in results:
+                print(f"seed {result.seed}: {result.violations[0]}")
+                print(f"    python -m tests.simulation --seed {result.seed} --trace", flush=True)
+    took_s = time.monotonic() - started
+    print(
+        f"{len(seeds)} seeds, {calls} calls, {failed} failing seeds, "
+        f"{len(seeds) / took_s:.0f} seeds a second"
+    )
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,321 @@
+"""Checks a history: is there an order of its calls that explains every answer?
+
+A run with its steps and its claim is one object with a sequential specification. A history is
+linearizable if each call took effect at one moment between its invocation and its answer, and a
+call of unknown outcome at one moment after its invocation, or never:
+
+* Wing and Gong, Testing and Verifying Concurrent Objects, 1993: the search
+* Lowe, Testing for Linearizability, 2017: the memory of what was tried
+* Horn and Kroening, Faster Linearizability Checking via P-compositionality, 2015: run by run
+
+The contract asks for more: a call of unknown outcome takes effect before every later call of the
+same store object on the run that was answered, or never.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from math import inf
+from typing import Any, NamedTuple
+
+__all__ = ["CHANGES", "Kind", "Operation", "Outcome", "State", "Written", "explain"]
+
+
+class Outcome(Enum):
+    """How a call ended."""
+
+    ANSWERED = "answered"
+    NO_RUN = "RunNotFoundError"
+    CLAIM_LOST = "ClaimLostError"
+    UNKNOWN = "unknown"
+
+
+class Kind(Enum):
+    """What a call does to a run."""
+
+    CREATE = "create_run"
+    CONTEXT = "update_context"
+    DELETE = "delete_run"
+    STEP = "upsert_step"
+    COMMIT = "commit_step"
+    GET_RUN = "get_run"
+    GET_STEP = "get_step"
+    LIST_STEPS = "list_steps"
+    LOAD = "load_run"
+    SUMMARY = "list_runs"
+    WAITING = "find_waiting_step"
+    PURGE = "purge_runs"
+    CLAIM = "claim_run"
+    TAKE = "claim_abandoned_runs"
+    RENEW = "renew_claim"
+    RELEASE = "release_claim"
+    NOTHING = "nothing"
+
+
+WRITES = frozenset({Kind.CREATE, Kind.CONTEXT, Kind.DELETE, Kind.STEP, Kind.COMMIT})
+CHANGES = WRITES | {Kind.PURGE, Kind.CLAIM, Kind.TAKE, Kind.RENEW, Kind.RELEASE}
+
+
+@dataclass(slots=True)
+class Operation:
+    """A call, as far as it concerns one run.
+
+    Attributes:
+        store: the store object.
+        called, ended: numbers that order the begins and ends of all calls.
+        called_at, ended_at: their times, by the clock of the server.
+        value: the number of what is written.
+        owner: of a claim.
+        lease_s: of a claim.
+        token: of the claim that a write is fenced with, or that is renewed or released.
+        answer: what the call returned.
+        is_optional: whether it may have had no effect on this run.
+    """
+
+    kind: Kind
+    run: str
+    store: str
+    called: int
+    called_at: float
+    step: str = ""
+    value: int = 0
+    owner: str = ""
+    lease_s: float = 0.0
+    token: int | None = None
+    ended: float = inf
+    ended_at: float = inf
+    outcome: Outcome = Outcome.UNKNOWN
+    answer: Any = None
+    is_optional: bool = False
+
+    @property
+    def is_read(self) -> bool:
+        """Whether the call changes nothing, whatever it meets."""
+        return self.kind not in CHANGES or self.outcome in {Outcome.NO_RUN, Outcome.CLAIM_LOST}
+
+    def __str__(self) -> str:
+        details = [
+            f"{name}={value!r}"
+            for name in ("step", "value", "owner", "lease_s", "token")
+            if (value := getattr(self, name))
+        ]
+        return (
+            f"{self.called:4} to {self.ended:4}  {self.called_at:9.4f} to {self.ended_at:9.4f}  "
+            f"{self.store}: {self.kind.value}({', '.join([self.run, *details])}) "
+            f"{self.outcome.value} {self.answer if self.answer is not None else ''}"
+        )
+
+
+class Written(NamedTuple):
+    """What a number stands for: the status of the step and whether it has ended.
+
+    Attributes:
+        status: of the step.
+        is_terminal: whether that status is.
+        created_at: of the run.
+    """
+
+    status: str
+    is_terminal: bool
+    created_at: datetime
+
+
+class Claim(NamedTuple):
+    """A claim, whose lease ends at a time between two bounds."""
+
+    token: int
+    owner: str
+    earliest_end: float
+    latest_end: float
+
+
+class State(NamedTuple):
+    """A run: the numbers of its last creation and context, and of its steps in their order."""
+
+    run: tuple[int, int] | None = None
+    steps: tuple[tuple[str, int], ...] = ()
+    claim: Claim | None = None
+    last_token: int = 0
+
+
+@dataclass
+class _Model:
+    """The sequential specification.
+
+    Attributes:
+        written: what the numbers stand for.
+    """
+
+    written: dict[int, Written]
+
+    def after(self, operation: Operation, state: State) -> State | None:
+        """Return the state after a call with its answer, or None if it had another."""
+        if operation.kind in WRITES:
+            return self._after_write(operation, state)
+        if operation.kind in _CLAIMS:
+            return self._after_claim(operation, state)
+        if operation.kind is Kind.PURGE:
+            return State(last_token=state.last_token) if self._may_purge(operation, state) else None
+        return state if self._read(operation, state) == operation.answer else None
+
+    def _after_write(self, operation: Operation, state: State) -> State | None:
+        kind, outcome, value = operation.kind, operation.outcome, operation.value
+        lost = operation.token is not None and not _holds(state, operation.token)
+        if lost or outcome is Outcome.CLAIM_LOST:
+            return state if lost and outcome is Outcome.CLAIM_LOST else None
+        if kind is Kind.CREATE:
+            return state._replace(run=(value, value))
+        if kind is Kind.DELETE:
+            return State(last_token=state.last_token)
+        if state.run is None or outcome is Outcome.NO_RUN:
+            return state if state.run is None and outcome is Outcome.NO_RUN else None
+        if kind is not Kind.STEP:
+            state = state._replace(run=(state.run[0], value))
+        if kind is not Kind.CONTEXT:
+            steps = dict(state.steps)
+            steps[operation.step] = value  # an update keeps its position
+            state = state._replace(steps=tuple(steps.items()))
+        return state
+
+    def _after_claim(self, operation: Operation, state: State) -> State | None:
+        claim, outcome = state.claim, operation.outcome
+        known = outcome is Outcome.ANSWERED
+        if operation.kind in {Kind.RENEW, Kind.RELEASE}:
+            holds = _holds(state, operation.token)
+            if operation.kind is Kind.RELEASE:
+                return state._replace(claim=None) if holds else state
+            if claim is None or not holds or outcome is Outcome.CLAIM_LOST:
+                return state if not holds and outcome is Outcome.CLAIM_LOST else None
+            if not known:
+                return state._replace(claim=claim._replace(latest_end=inf))
+            _, ends = operation.answer
+            return state._replace(claim=claim._replace(earliest_end=ends, latest_end=ends))
+        if state.run is None or outcome is Outcome.NO_RUN:
+            return state if state.run is None and outcome is Outcome.NO_RUN else None
+        if known and operation.answer is None:
+            held = claim and claim.owner != operation.owner and claim.latest_end > operation.called_at
+            return state if held else None
+        if operation.kind is Kind.TAKE and claim is None:
+            return None
+        if (
+            claim is not None
+            and (claim.owner != operation.owner or operation.kind is Kind.TAKE)
+            and known
+            and claim.earliest_end > operation.ended_at + _PRECISION_S
+        ):
+            return None
+        if not known:
+            token = -operation.called  # the caller never learns it
+            earliest = operation.called_at + operation.lease_s
+            return state._replace(claim=Claim(token, operation.owner, earliest, inf))
+        token, ends = operation.answer
+        if token <= state.last_token:
+            return None
+        return state._replace(claim=Claim(token, operation.owner, ends, ends), last_token=token)
+
+    def _may_purge(self, operation: Operation, state: State) -> bool:
+        return (
+            state.run is not None
+            and self.written[state.run[0]].created_at < operation.answer
+            and all(self.written[value].is_terminal for _, value in state.steps)
+        )
+
+    def _read(self, operation: Operation, state: State) -> Any:
+        kind = operation.kind
+        if kind is Kind.GET_RUN:
+            return state.run
+        if kind is Kind.GET_STEP:
+            return dict(state.steps).get(operation.step)
+        if kind is Kind.LIST_STEPS:
+            return state.steps
+        if kind is Kind.LOAD:
+            return None if state.run is None else (state.run, state.steps)
+        if kind is Kind.SUMMARY:
+            if state.run is None:
+                return None
+            counts = dict(Counter(self.written[value].status for _, value in state.steps))
+            return (state.run[0], counts)
+        waits = any(
+            value == operation.value and not self.written[value].is_terminal
+            for _, value in state.steps
+        )
+        return operation.value if waits else None
+
+
+_CLAIMS = frozenset({Kind.CLAIM, Kind.TAKE, Kind.RENEW, Kind.RELEASE})
+_PRECISION_S = 0.000_01
+_LIMIT = 200_000
+"""States tried before a history is given up as undecided. None has needed a tenth of it."""
+
+
+def _holds(state: State, token: int | None) -> bool:
+    return state.claim is not None and state.claim.token == token
+
+
+def _bars(later: Operation, earlier: Operation) -> bool:
+    """Return whether an earlier call that has ended takes no effect after a later one."""
+    if earlier.outcome is not Outcome.UNKNOWN:
+        return True
+    is_answered = later.outcome is Outcome.ANSWERED and not later.is_optional
+    return is_answered and later.store == earlier.store
+
+
+def explain(operations: list[Operation], written: dict[int, Written]) -> list[Operation] | None:
+    """Return an order of the calls on one run that explains all answers, or None."""
+    model = _Model(written)
+    operations = sorted(operations, key=lambda operation: operation.called)
+    bits = [1 << index for index in range(len(operations))]
+    required = [
+        operation.outcome is not Outcome.UNKNOWN and not operation.is_optional
+        for operation in operations
+    ]
+    barred = [
+        sum(
+            bits[index]
+            for index, earlier in enumerate(operations)
+            if earlier.ended < later.called and not required[index] and _bars(later, earlier)
+        )
+        for later in operations
+    ]
+    everything = sum(bit for bit, is_required in zip(bits, required, strict=True) if is_required)
+    tried: set[tuple[int, State]] = set()
+    order: list[Operation] = []
+
+    def search(done: int, state: State) -> bool:
+        if done & everything == everything:
+            return True
+        if (done, state) in tried:
+            return False
+        if len(tried) > _LIMIT:
+            return True
+        tried.add((done, state))
+        candidates: list[int] = []
+        end = inf
+        for index, operation in enumerate(operations):
+            if done & bits[index]:
+                continue
+            if operation.called > end:
+                break
+            if operation.ended < end and required[index]:
+                end = operation.ended
+            candidates.append(index)
+        candidates = [index for index in candidates if operations[index].called < end]
+        candidates.sort(key=lambda index: not required[index])
+        for index in candidates:
+            operation = operations[index]
+            next_state = model.after(operation, state)
+            if next_state is None or (next_state == state and not required[index]):
+                continue
+            order.append(operation)
+            if search(done | bits[index] | barred[index], next_state):
+                return True
+            order.pop()
+            # What changes nothing is never placed better later.
+            if operation.is_read and not barred[index] & ~done:
+                return False
+        return False
+
+    return order if search(0, State()) else None

@@ -1,0 +1,171 @@
+"""The package in a simulation: its clocks, its source of chance and its driver are replaced."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, tzinfo
+from functools import cache
+from random import Random
+from typing import Any
+from unittest.mock import patch
+
+import asyncpg
+from sqlalchemy import URL
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from workflow_store import SqlWorkflowStore, memory
+from workflow_store.sql import database, migrate, retry, rows
+from workflow_store.sql.dialects import POSTGRESQL, EngineOptions
+from workflow_store.sql.dialects.postgresql import dialect
+from workflow_store.sql.queries.statements import Statements
+
+from . import driver
+from .faults import Faults
+from .loop import Loop, World
+from .server import EPOCH, Server
+from .sql import Database
+
+__all__ = ["STATEMENT_TIMEOUT_S", "new_store", "new_world", "simulated"]
+
+STATEMENT_TIMEOUT_S = 1.0
+
+
+def _loop() -> Loop:
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, Loop)
+    return loop
+
+
+class _Datetime(datetime):
+    """`datetime` by the clock of the process, which may differ from the server's."""
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> Any:
+        loop = _loop()
+        return datetime.fromtimestamp(EPOCH + loop.time() + loop.skew_s, tz)
+
+
+class _Time:
+    """The module `time`. Decoding rows takes none."""
+
+    @staticmethod
+    def monotonic() -> float:
+        return _loop().time()
+
+    perf_counter = monotonic
+
+
+class _Random:
+    """The module `random`."""
+
+    @staticmethod
+    def random() -> float:
+        return _loop().world.random.random()
+
+
+_create_engine = type(POSTGRESQL).create_engine
+_engines: dict[tuple[str, str], AsyncEngine] = {}
+
+
+def _engine(self: Any, url: URL, options: EngineOptions) -> AsyncEngine:
+    """Return the engine of a process, which it has in every simulation: it is costly to create."""
+    key = (str(url), str(options))
+    engine = _engines.get(key)
+    if engine is None:
+        engine = _engines[key] = _create_engine(self, url, options)
+    return engine
+
+
+async def _checked(*_: Any, **__: Any) -> None:
+    """Replace the check of the revision: the tables are those of the models."""
+
+
+_statements = cache(Statements)
+
+
+@contextmanager
+def simulated() -> Iterator[None]:
+    """Replace what the package has from outside, while simulations run."""
+    replaced: list[tuple[object, str, Any]] = [
+        (asyncpg, "connect", driver.connect),
+        (migrate, "check", _checked),
+        (database, "Statements", _statements),
+        (dialect, "time", _Time),
+        (memory, "datetime", _Datetime),
+        (retry, "random", _Random),
+        (retry, "time", _Time),
+        (rows, "datetime", _Datetime),
+        (rows, "time", _Time),
+        (type(POSTGRESQL), "create_engine", _engine),
+    ]
+    patches = [patch.object(owner, name, new) for owner, name, new in replaced]
+    level = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        for one in patches:
+            one.start()
+        yield
+    finally:
+        for one in reversed(patches):
+            one.stop()
+        logging.disable(level)
+        _engines.clear()
+
+
+@cache
+def _database() -> Database:
+    return Database(lambda: EPOCH)
+
+
+def new_world(seed: int, trace: Any = None) -> World:
+    """Return a world with an empty server."""
+    world = World(seed, trace)
+    tables = _database()
+    tables.clear()
+    server = world.server = Server(world, tables)
+    tables.clock = server.now
+    world.faults = Faults(world.random)
+    for engine in _engines.values():
+        engine.sync_engine.dispose(close=False)  # of the simulation before, which has ended
+    return world
+
+
+def new_store(loop: Loop, pool_size: int, *, pooled: bool) -> SqlWorkflowStore:
+    """Return the store object of a process."""
+    store = SqlWorkflowStore(
+        f"postgresql://{loop.name}/simulated",
+        migrate=False,
+        pool_size=pool_size,
+        pool_timeout_s=2.0,
+        connect_timeout_s=1.0,
+        statement_timeout_s=STATEMENT_TIMEOUT_S,
+        transaction_pooler=pooled,
+    )
+    _warm_up(store)
+    return store
+
+
+def _warm_up(store: SqlWorkflowStore) -> None:
+    """Let the engine ask for the server's version, which it does once."""
+    key = (str(store._url.url), str(store._options))
+    if key in _engines:
+        return
+    world = World(0)
+    world.random = Random(0)
+    world.server = Server(world, _database())
+    world.faults = Faults(world.random)
+    world.faults.is_healed = True
+    loop = Loop(world, "warm-up")
+
+    async def connect() -> None:
+        engine = POSTGRESQL.create_engine(store._url.url, store._options)
+        async with engine.connect():
+            pass
+        await engine.dispose()
+
+    task = loop.create_task(connect())
+    world.run(task.done, 60.0)
+    task.result()

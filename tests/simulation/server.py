@@ -1,0 +1,363 @@
+"""A PostgreSQL server as its clients see it: sessions that execute messages, late or never.
+
+A session is a process that reads one message after the other. It can be paused, and then executes
+what it received when it resumes; it can be terminated, and a paused one ends only when it
+resumes. What a client sent before its connection closed is still executed. The tables have one
+lock, for which transactions wait.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+
+from .loop import World
+from .sql import Database, is_read
+
+__all__ = ["EPOCH", "Fate", "Message", "Server", "Session"]
+
+EPOCH = 1_767_225_600.0
+"""The server's time at the start of a simulation: 2026-01-01."""
+
+Reply = Callable[[Any, "BaseException | None"], None]
+
+
+@dataclass(slots=True)
+class Fate:
+    """What goes wrong with a message.
+
+    Attributes:
+        kind: one of the kinds in `faults.MESSAGE_FAULTS`.
+        delay_s: how long a pause or a stall takes.
+    """
+
+    kind: str
+    delay_s: float
+
+
+@dataclass(slots=True, eq=False)
+class Message:
+    """A statement on its way. `reply` sends a result or an error back; None to disconnect."""
+
+    sql: str
+    arguments: tuple[Any, ...]
+    reply: Callable[[Any, BaseException | None], None]
+    fate: Fate | None = None
+
+
+_ANSWERS: dict[str, list[tuple[Any, ...]]] = {
+    "SELECT 1": [(1,)],
+    ";": [],
+    "select pg_catalog.version()": [("PostgreSQL 17.0 (simulated)",)],
+    "select current_schema()": [("public",)],
+    "show standard_conforming_strings": [("on",)],
+    "show transaction isolation level": [("read committed",)],
+}
+_ERRORS = {
+    "serialization": asyncpg.SerializationError,
+    "deadlock": asyncpg.DeadlockDetectedError,
+    "disk_full": asyncpg.DiskFullError,
+}
+
+
+class Server:
+    """The server: its sessions, its tables, and the lock on them.
+
+    Attributes:
+        is_up: whether it accepts connections.
+        sessions: the sessions that exist, by process id.
+    """
+
+    def __init__(self, world: World, database: Database) -> None:
+        self.world = world
+        self.database = database
+        self.is_up = True
+        self.sessions: dict[int, Session] = {}
+        self.holder: Session | None = None
+        self._queue: deque[Session] = deque()
+        self._last_pid = 100
+
+    def now(self) -> float:
+        return EPOCH + self.world.time
+
+    def connect(self, disconnected: Callable[[BaseException | None], None]) -> Session:
+        """Start a session.
+
+        Args:
+            disconnected: called when the server closes the connection.
+        """
+        self._last_pid += 1
+        session = Session(self, self._last_pid, disconnected)
+        self.sessions[session.pid] = session
+        return session
+
+    def restart(self, down_s: float) -> None:
+        """Stop the server at once, with all sessions, and start it later."""
+        if not self.is_up:
+            return
+        self.world.note(f"server: immediate shutdown for {down_s:.2f} s")
+        self.is_up = False
+        for session in list(self.sessions.values()):
+            session.end()
+        self.world.later(down_s, self._start)
+
+    def _start(self) -> None:
+        self.world.note("server: starts")
+        self.is_up = True
+
+    def lock(self, session: Session) -> bool:
+        """Take the lock, or queue for it."""
+        if self.holder is None:
+            self.holder = session
+        elif self.holder is not session and session not in self._queue:
+            self._queue.append(session)
+        return self.holder is session
+
+    def unlock(self, session: Session) -> None:
+        """Release the lock, or leave the queue."""
+        if session in self._queue:
+            self._queue.remove(session)
+        if self.holder is not session:
+            return
+        self.database.rollback()
+        self.holder = self._queue.popleft() if self._queue else None
+        if self.holder is not None:
+            self.world.later(0.0001, self.holder.proceed)
+
+
+class Session:
+    """A process of the server, which executes the messages of one connection in their order."""
+
+    def __init__(
+        self, server: Server, pid: int, disconnected: Callable[[BaseException | None], None]
+    ) -> None:
+        self.server = server
+        self.world = server.world
+        self.pid = pid
+        self.started_at = server.now()
+        self.settings: dict[str, str] = {}
+        self.is_paused = False
+        self.has_ended = False
+        self._disconnected = disconnected
+        self._inbox: deque[Message | None] = deque()
+        self._executing: Message | None = None
+        self._is_busy = False
+        self._in_block = False
+        self._has_failed = False
+        self._is_terminating = False
+        self._cancelled = False
+        self._deferred: Callable[[], None] | None = None
+
+    # -- signals ------------------------------------------------------------------------
+
+    def pause(self, seconds: float) -> None:
+        """Stop the process for a time, as SIGSTOP does."""
+        if self.is_paused or self.has_ended:
+            return
+        self.world.note(f"session {self.pid}: paused for {seconds:.2f} s")
+        self.is_paused = True
+        self.world.later(seconds, self.resume)
+
+    def resume(self) -> None:
+        """Continue a paused process; it handles the signals that it received meanwhile."""
+        if not self.is_paused or self.has_ended:
+            return
+        self.world.note(f"session {self.pid}: resumes")
+        self.is_paused = False
+        deferred, self._deferred = self._deferred, None
+        if deferred is not None:
+            # A signal may come too late for a statement that is about to commit.
+            if self._is_terminating and self.world.random.random() < 0.5:
+                self._abort(asyncpg.AdminShutdownError("terminating connection"))
+                self.end()
+            elif self._cancelled and self.world.random.random() < 0.5:
+                self._abort(asyncpg.QueryCanceledError("canceling statement"))
+            else:
+                deferred()
+        if self._is_terminating:
+            self._interrupt()
+        else:
+            self._wake()
+
+    def terminate(self) -> None:
+        """End the session, as `pg_terminate_backend` does: a paused one when it resumes."""
+        self.world.note(f"session {self.pid}: is being terminated")
+        self._is_terminating = True
+        self.world.later(self.world.random.random() * 0.002, self._interrupt)
+
+    def cancel(self) -> None:
+        """Cancel the statement that is being executed, if any."""
+        if self._executing is None or self.has_ended:
+            return
+        self._cancelled = True
+        if not self.is_paused:
+            self._abort(asyncpg.QueryCanceledError("canceling statement due to user request"))
+            self._wake()
+
+    def _interrupt(self) -> None:
+        if self.is_paused or self.has_ended:
+            return
+        error = asyncpg.AdminShutdownError("terminating connection due to administrator command")
+        if self._executing is not None:
+            self._abort(error)
+        self.end(error)
+
+    # -- messages -----------------------------------------------------------------------
+
+    def receive(self, message: Message | None) -> None:
+        """Receive a message; None is the end of the connection."""
+        if self.has_ended:
+            return
+        self._inbox.append(message)
+        if message is not None and message.fate is not None:
+            if message.fate.kind == "pause":
+                self.pause(message.fate.delay_s)
+            elif message.fate.kind == "terminate":
+                self.terminate()
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._inbox and not (self.is_paused or self._is_busy or self.has_ended):
+            self._is_busy = True
+            self.world.later(self.world.random.random() * 0.002, self._read)
+
+    def _read(self) -> None:
+        if self.has_ended:
+            return
+        if self.is_paused or self._is_terminating:
+            self._is_busy = False  # it reads the message when it resumes
+            return
+        message = self._inbox.popleft()
+        if message is None:
+            self.end()
+            return
+        self._executing = message
+        self._cancelled = False
+        self.proceed()
+
+    def proceed(self) -> None:
+        """Go on with the message, now that the lock may be free."""
+        message = self._executing
+        if message is None or self.has_ended:
+            self.server.unlock(self)
+            return
+        if self.is_paused:
+            self._deferred = self.proceed
+            return
+        sql = message.sql
+        if not (sql in _ANSWERS or _is_control(sql) or (is_read(sql) and not self._in_block)):
+            if not self.server.lock(self):
+                limit = self.settings.get("statement_timeout")
+                if limit is not None:
+                    self.world.later(int(limit[:-2]) / 1000, self._time_out, message)
+                return
+        fate = message.fate
+        if fate is not None and fate.kind == "pause_executing":
+            message.fate = None
+            self.pause(fate.delay_s)
+            self._deferred = self.proceed
+            return
+        try:
+            if fate is not None and fate.kind in _ERRORS and _may_fail(sql):
+                raise _ERRORS[fate.kind]("simulated")
+            answer = self._execute(sql, message.arguments)
+        except (asyncpg.PostgresError, sqlite3.Error) as error:
+            self._abort(_as_postgres_error(error))
+        else:
+            self.world.note(f"session {self.pid}: executed {_shown(message)} -> {answer}")
+            self._finish(answer, None)
+        if fate is not None and fate.kind == "terminate_after":
+            self.terminate()
+        self._wake()
+
+    def _execute(self, sql: str, arguments: tuple[Any, ...]) -> tuple[str, list[Any]]:
+        verb = sql[:8].rstrip("; ").upper()
+        if verb.startswith("BEGIN"):
+            self._in_block = True
+            return "BEGIN", []
+        if verb in {"COMMIT", "ROLLBACK"}:
+            return self._end_block(commit=verb == "COMMIT" and not self._has_failed), []
+        if self._has_failed:
+            raise asyncpg.InFailedSQLTransactionError("current transaction is aborted")
+        if sql in _ANSWERS:
+            return "SELECT 1", _ANSWERS[sql]
+        if sql.startswith("SELECT set_config"):
+            self.settings["statement_timeout"] = arguments[0]
+            return "SELECT 1", [(arguments[0],)]
+        database = self.server.database
+        if self._in_block:
+            return database.execute_in_transaction(sql, arguments)
+        return database.execute(sql, arguments)
+
+    def _end_block(self, *, commit: bool) -> str:
+        if commit and self.server.holder is self:
+            self.server.database.commit()
+        self.server.unlock(self)
+        self._in_block = self._has_failed = False
+        self.settings.clear()
+        return "COMMIT" if commit else "ROLLBACK"
+
+    def client_crashed(self, loop: Loop) -> None:
+        """Read the end of the connection after what its client sent, if that one crashed."""
+        if self._disconnected.__self__._loop is loop:
+            self._disconnected.__self__._to_server(None)
+
+    def _time_out(self, message: Message) -> None:
+        if self._executing is message and self.server.holder is not self and not self.is_paused:
+            self._abort(asyncpg.QueryCanceledError("canceling statement due to statement timeout"))
+            self._wake()
+
+    def _abort(self, error: BaseException) -> None:
+        """End the statement without an effect."""
+        self._deferred = None
+        if self._executing is not None:
+            self.world.note(f"session {self.pid}: {error!r} for {_shown(self._executing)}")
+        if self._executing is not None and self._executing.sql.startswith("COMMIT"):
+            self._end_block(commit=False)
+        self._has_failed = self._in_block
+        if self._in_block and self.server.holder is not self:
+            self.server.unlock(self)  # leave the queue
+        self._finish(None, error)
+
+    def _finish(self, answer: Any, error: BaseException | None) -> None:
+        message, self._executing = self._executing, None
+        if not self._in_block:
+            self.server.unlock(self)
+        self._is_busy = False
+        if message is not None:
+            message.reply(answer, error)
+
+    def end(self, error: BaseException | None = None) -> None:
+        """End the process: its transaction is rolled back, and its connection closed."""
+        if self.has_ended:
+            return
+        self.world.note(f"session {self.pid}: ends")
+        self.has_ended = True
+        self.server.unlock(self)
+        self.server.sessions.pop(self.pid, None)
+        self._disconnected(error)
+
+
+def _is_control(sql: str) -> bool:
+    return sql.startswith(("BEGIN", "COMMIT", "ROLLBACK", "SELECT set_config"))
+
+
+def _may_fail(sql: str) -> bool:
+    return sql.startswith("COMMIT") or not (sql in _ANSWERS or _is_control(sql))
+
+
+def _as_postgres_error(error: BaseException) -> BaseException:
+    if isinstance(error, sqlite3.IntegrityError) and "FOREIGN" in str(error):
+        return asyncpg.ForeignKeyViolationError(str(error))
+    if isinstance(error, sqlite3.Error):
+        return asyncpg.InternalServerError(f"SQLite: {error}")
+    return error
+
+
+def _shown(message: Message) -> str:
+    return f"{' '.join(message.sql.split())[:60]} {message.arguments!r:.200}"
