@@ -113,10 +113,9 @@ class Connection:
         message.reply = lambda answer, error: self._reply(message, answer, error)
         self._pending = message
         waiter = self._waiter = self._loop.create_future()
-        self._world.note(
-            f"{self._loop.name}: sends {' '.join(sql.split())[:60]} to {self._session.pid}"
-            f"{f' {fate}' if fate else ''}"
-        )
+        if self._world.trace is not None:
+            statement = " ".join(sql.split())[:60]
+            self._world.note(f"{self._loop.name} to {self._session.pid}: {statement} {fate or ''}")
         self._send(message, fate)
         timer = None
         if timeout_s is not None:

@@ -17,8 +17,8 @@ from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from workflow_store import SqlWorkflowStore, memory
-from workflow_store.sql import database, migrate, retry, rows
-from workflow_store.sql.dialects import POSTGRESQL, EngineOptions
+from workflow_store.sql import database, migrate, retry, rows, store
+from workflow_store.sql.dialects import POSTGRESQL, EngineOptions, validated_options
 from workflow_store.sql.dialects.postgresql import dialect
 from workflow_store.sql.queries.statements import Statements
 
@@ -68,6 +68,7 @@ class _Random:
 
 _create_engine = type(POSTGRESQL).create_engine
 _engines: dict[tuple[str, str], AsyncEngine] = {}
+_used: list[AsyncEngine] = []
 
 
 def _engine(self: Any, url: URL, options: EngineOptions) -> AsyncEngine:
@@ -76,6 +77,7 @@ def _engine(self: Any, url: URL, options: EngineOptions) -> AsyncEngine:
     engine = _engines.get(key)
     if engine is None:
         engine = _engines[key] = _create_engine(self, url, options)
+    _used.append(engine)
     return engine
 
 
@@ -84,6 +86,17 @@ async def _checked(*_: Any, **__: Any) -> None:
 
 
 _statements = cache(Statements)
+
+
+def _cached_options(options: EngineOptions) -> EngineOptions:
+    """Validate options once: it takes as long as some calls."""
+    key = str(options)
+    if key not in _options:
+        _options[key] = validated_options(options)
+    return _options[key]
+
+
+_options: dict[str, EngineOptions] = {}
 
 
 @contextmanager
@@ -99,6 +112,7 @@ def simulated() -> Iterator[None]:
         (retry, "time", _Time),
         (rows, "datetime", _Datetime),
         (rows, "time", _Time),
+        (store, "validated_options", _cached_options),
         (type(POSTGRESQL), "create_engine", _engine),
     ]
     patches = [patch.object(owner, name, new) for owner, name, new in replaced]
@@ -128,14 +142,15 @@ def new_world(seed: int, trace: Any = None) -> World:
     server = world.server = Server(world, tables)
     tables.clock = server.now
     world.faults = Faults(world.random)
-    for engine in _engines.values():
-        engine.sync_engine.dispose(close=False)  # of the simulation before, which has ended
+    for engine in _used:  # by the simulation before, which has ended
+        engine.sync_engine.dispose(close=False)
+    _used.clear()
     return world
 
 
 def new_store(loop: Loop, pool_size: int, *, pooled: bool) -> SqlWorkflowStore:
     """Return the store object of a process."""
-    store = SqlWorkflowStore(
+    created = SqlWorkflowStore(
         f"postgresql://{loop.name}/simulated",
         migrate=False,
         pool_size=pool_size,
@@ -144,13 +159,13 @@ def new_store(loop: Loop, pool_size: int, *, pooled: bool) -> SqlWorkflowStore:
         statement_timeout_s=STATEMENT_TIMEOUT_S,
         transaction_pooler=pooled,
     )
-    _warm_up(store)
-    return store
+    _warm_up(created)
+    return created
 
 
-def _warm_up(store: SqlWorkflowStore) -> None:
+def _warm_up(created: SqlWorkflowStore) -> None:
     """Let the engine ask for the server's version, which it does once."""
-    key = (str(store._url.url), str(store._options))
+    key = (str(created._url.url), str(created._options))
     if key in _engines:
         return
     world = World(0)
@@ -161,7 +176,7 @@ def _warm_up(store: SqlWorkflowStore) -> None:
     loop = Loop(world, "warm-up")
 
     async def connect() -> None:
-        engine = POSTGRESQL.create_engine(store._url.url, store._options)
+        engine = POSTGRESQL.create_engine(created._url.url, created._options)
         async with engine.connect():
             pass
         await engine.dispose()

@@ -85,6 +85,7 @@ class World:
         self._ready: deque[_Handle] = deque()
         self._timers: list[tuple[float, int, _Handle]] = []
         self._timer_number = 0
+        self._running: Loop | None = None
 
     def note(self, text: str) -> None:
         """Trace an event."""
@@ -112,6 +113,7 @@ class World:
         """
         end = self.time + limit_s
         outer = events._get_running_loop()  # pytest may run its own
+        events._set_running_loop(None)
         try:
             while not until():
                 handle = self._next()
@@ -119,6 +121,7 @@ class World:
                     raise Deadlock
                 self._run(handle)
         finally:
+            self._running = None
             events._set_running_loop(outer)
 
     def run_for(self, seconds: float) -> None:
@@ -150,7 +153,9 @@ class World:
         if callback is None or (loop is not None and not loop.accepts(handle)):
             return
         self.count += 1
-        events._set_running_loop(loop)
+        if loop is not self._running:
+            self._running = loop
+            events._set_running_loop(loop)
         try:
             if handle.context is None:
                 callback(*handle.args)

@@ -269,7 +269,8 @@ class Session:
         except (asyncpg.PostgresError, sqlite3.Error) as error:
             self._abort(_as_postgres_error(error))
         else:
-            self.world.note(f"session {self.pid}: executed {_shown(message)} -> {answer}")
+            if self.world.trace is not None:
+                self.world.note(f"session {self.pid}: executed {_shown(message)} -> {answer}")
             self._finish(answer, None)
         if fate is not None and fate.kind == "terminate_after":
             self.terminate()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
@@ -50,24 +51,18 @@ def simulate(seed: int, trace: Callable[[str], None] | None = None) -> Result:
     count = random.randint(2, 4)
     cancels = random.choice([0.0, 0.05, 0.3])
     pause_s = random.choice([0.005, 0.05, 1.0])
-    clients = [
-        (
-            process := processes[number % len(processes)],
-            process.loop.create_task(
-                Client(
-                    process, history, f"owner-{number}", weights=weights, cancels=cancels,
-                    pause_s=pause_s,
-                ).work(share // count)
-            ),
+    tasks: list[asyncio.Task[None]] = []
+    for number in range(count):
+        process = processes[number % len(processes)]
+        client = Client(
+            process, history, f"owner-{number}", weights=weights, cancels=cancels, pause_s=pause_s
         )
-        for number in range(count)
-    ]  # fmt: skip
+        tasks.append(process.loop.create_task(client.work(share // count)))
     _schedule_faults(world, processes, history)
     try:
-        world.run(
-            lambda: all(task.done() or process.loop.is_dead for process, task in clients), LIMIT_S
-        )
-        for _, task in clients:
+        for number, task in enumerate(tasks):
+            loop = processes[number % len(processes)].loop
+            world.run(lambda: task.done() or loop.is_dead, LIMIT_S)  # noqa: B023
             if task.done():
                 task.result()
         _heal(world)

@@ -164,7 +164,8 @@ class History:
             self.violations.append(f"an undocumented error of {first.kind.value}: {error!r}")
         del self.open_calls[first.called]
         ended = self.tick()
-        self.world.note(f"call {first.called}: {outcome.value} {answer!r:.200}")
+        if self.world.trace is not None:
+            self.world.note(f"call {first.called}: {outcome.value} {answer!r:.200}")
         for operation in operations:
             operation.outcome = outcome
             operation.ended, operation.ended_at = ended, self.now()
