@@ -24,6 +24,7 @@ from ..store import (
 from ..validation import (
     MAX_BATCH,
     MAX_LIMIT,
+    check_event_loop,
     validated_claim,
     validated_identifier,
     validated_lease,
@@ -126,9 +127,11 @@ class ResumableMethods(StoreMethods, ResumableWorkflowStore):
 
         Raises:
             StoreClosedError: the store is not open.
+            WorkflowStoreError: it was opened in another event loop.
         """
         if self._open_database is None:
             raise StoreClosedError
+        check_event_loop(self._open_database.loop)
         return self._open_database
 
     @property
@@ -202,6 +205,7 @@ class ResumableMethods(StoreMethods, ResumableWorkflowStore):
                 connection, database.dialect, run_task_id, owner, lease_s
             ),
             f"run {run_task_id!r}",
+            runs=[run_task_id],
         )
 
     async def claim_abandoned_runs(
@@ -238,4 +242,5 @@ class ResumableMethods(StoreMethods, ResumableWorkflowStore):
         await database.transaction(
             lambda connection: claims.release_claim(connection, claim),
             f"run {claim.run_task_id!r}",
+            runs=[claim.run_task_id],
         )
