@@ -51,6 +51,7 @@ class Connection:
         self._cancelling: asyncio.Future[None] | None = None
         self._pending: Message | None = None
         self._arrives_at = self._returns_at = 0.0  # bytes arrive in their order
+        self._unread = 0
         self._session: Session = server.connect(self._server_closed)
 
     # -- the network --------------------------------------------------------------------
@@ -63,9 +64,15 @@ class Connection:
 
     def _to_client(self, callback: Callable[..., None], *args: Any, delay_s: float = 0.0) -> None:
         self._returns_at = max(self._returns_at, self._world.time + self._faults.latency() + delay_s)
-        self._world.later(
-            self._returns_at - self._world.time, self._loop.call_soon, callback, *args
-        )
+        self._world.later(self._returns_at - self._world.time, self._arrive, callback, args)
+
+    def _arrive(self, callback: Callable[..., None], args: tuple[Any, ...]) -> None:
+        self._unread += 1
+        self._loop.call_soon(self._read, callback, args)
+
+    def _read(self, callback: Callable[..., None], args: tuple[Any, ...]) -> None:
+        self._unread -= 1
+        callback(*args)
 
     def _server_closed(self, error: BaseException | None) -> None:
         self._to_client(self._lost, error)
@@ -73,15 +80,15 @@ class Connection:
     def _reset(self) -> None:
         """Cut the connection: the client notices at once, the server later."""
         self._to_server(None)
-        self._loop.call_soon(self._lost, None)
+        self._arrive(self._lost, (None,))
 
     def _lost(self, error: BaseException | None) -> None:
         if self._is_closed:
             return
         self._is_closed = True
-        if error is None:
-            error = self._faults.loss_error()
-        self._answered(self._pending, None, error)
+        lost = self._faults.loss_error()
+        lost.__cause__ = error  # as asyncpg reports a fatal error of the server
+        self._answered(self._pending, None, lost)
 
     def _answered(self, message: Message | None, answer: Any, error: BaseException | None) -> None:
         if message is None or message is not self._pending:
@@ -190,6 +197,15 @@ class Connection:
         rows = (await self._call(sql, arguments, timeout))[1]
         return rows[0] if rows else None
 
+    async def fetchval(
+        self,
+        sql: str,
+        *arguments: Any,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> Any:
+        row = await self.fetchrow(sql, *arguments, timeout=timeout)
+        return row and row[0]
+
     async def prepare(self, sql: str, **_: Any) -> _Prepared:
         if self._is_closed:
             raise asyncpg.InterfaceError("connection is closed")
@@ -201,6 +217,10 @@ class Connection:
     async def set_type_codec(self, *_: Any, **__: Any) -> None:
         pass
 
+    def poll(self, timeout_ms: int) -> bool:
+        """Return whether something has arrived that the event loop has not read."""
+        return self._unread > 0
+
     def get_server_pid(self) -> int:
         return self._session.pid
 
@@ -211,7 +231,7 @@ class Connection:
         if not self._is_closed:
             self._world.note(f"{self._loop.name}: terminates its connection to {self._session.pid}")
             self._to_server(None)
-            self._lost(asyncpg.ConnectionDoesNotExistError("connection was closed"))
+            self._lost(None)
 
     async def close(self, *, timeout: float | None = None) -> None:  # noqa: ASYNC109
         # In production, this waits for the server and terminates after a second.

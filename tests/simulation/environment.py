@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from workflow_store import SqlWorkflowStore, memory
 from workflow_store.sql import database, migrate, retry, rows, store
 from workflow_store.sql.dialects import POSTGRESQL, EngineOptions, validated_options
-from workflow_store.sql.dialects.postgresql import dialect
+from workflow_store.sql.dialects.postgresql import dialect, sessions
 from workflow_store.sql.queries.statements import Statements
 
 from . import driver
@@ -65,6 +65,10 @@ class _Random:
     def random() -> float:
         return _loop().world.random.random()
 
+    @staticmethod
+    def getrandbits(count: int) -> int:
+        return _loop().world.random.getrandbits(count)
+
 
 _create_engine = type(POSTGRESQL).create_engine
 _engines: dict[tuple[str, str], AsyncEngine] = {}
@@ -109,6 +113,8 @@ def simulated() -> Iterator[None]:
         (dialect, "time", _Time),
         (memory, "datetime", _Datetime),
         (retry, "random", _Random),
+        (sessions, "random", _Random),
+        (sessions, "_poll_of", lambda connection: connection),
         (retry, "time", _Time),
         (rows, "datetime", _Datetime),
         (rows, "time", _Time),

@@ -12,6 +12,8 @@ import sqlite3
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 import asyncpg
@@ -54,6 +56,7 @@ _ANSWERS: dict[str, list[tuple[Any, ...]]] = {
     "SELECT 1": [(1,)],
     ";": [],
     "select pg_catalog.version()": [("PostgreSQL 17.0 (simulated)",)],
+    "SELECT pg_is_in_recovery()": [(False,)],
     "select current_schema()": [("public",)],
     "show standard_conforming_strings": [("on",)],
     "show transaction isolation level": [("read committed",)],
@@ -86,7 +89,7 @@ class Server:
         return EPOCH + self.world.time
 
     def connect(self, disconnected: Callable[[BaseException | None], None]) -> Session:
-        """Start a session.
+        """Start a session. After a restart, process ids are used again.
 
         Args:
             disconnected: called when the server closes the connection.
@@ -104,6 +107,7 @@ class Server:
         self.is_up = False
         for session in list(self.sessions.values()):
             session.end()
+        self._last_pid = 100
         self.world.later(down_s, self._start)
 
     def _start(self) -> None:
@@ -139,8 +143,9 @@ class Session:
         self.server = server
         self.world = server.world
         self.pid = pid
-        self.started_at = server.now()
-        self.settings: dict[str, str] = {}
+        self.started_at = datetime.fromtimestamp(server.now(), UTC)
+        self.timeout_s: float | None = None
+        self.locks: set[int] = set()
         self.is_paused = False
         self.has_ended = False
         self._disconnected = disconnected
@@ -171,12 +176,13 @@ class Session:
         self.is_paused = False
         deferred, self._deferred = self._deferred, None
         if deferred is not None:
-            # A signal may come too late for a statement that is about to commit.
+            # A signal may come too late for a statement that is about to commit, or in the
+            # middle of its commit: a server that waits for its standby then closes the
+            # connection without an answer.
             if self._is_terminating and self.world.random.random() < 0.5:
-                self._abort(asyncpg.AdminShutdownError("terminating connection"))
-                self.end()
+                pass
             elif self._cancelled and self.world.random.random() < 0.5:
-                self._abort(asyncpg.QueryCanceledError("canceling statement"))
+                self._abort(_error(asyncpg.QueryCanceledError))
             else:
                 deferred()
         if self._is_terminating:
@@ -196,16 +202,13 @@ class Session:
             return
         self._cancelled = True
         if not self.is_paused:
-            self._abort(asyncpg.QueryCanceledError("canceling statement due to user request"))
+            self._abort(_error(asyncpg.QueryCanceledError))
             self._wake()
 
     def _interrupt(self) -> None:
         if self.is_paused or self.has_ended:
             return
-        error = asyncpg.AdminShutdownError("terminating connection due to administrator command")
-        if self._executing is not None:
-            self._abort(error)
-        self.end(error)
+        self.end(_error(asyncpg.AdminShutdownError, "FATAL"))
 
     # -- messages -----------------------------------------------------------------------
 
@@ -250,11 +253,10 @@ class Session:
             self._deferred = self.proceed
             return
         sql = message.sql
-        if not (sql in _ANSWERS or _is_control(sql) or (is_read(sql) and not self._in_block)):
+        if not (_is_system(sql) or _is_control(sql) or (is_read(sql) and not self._in_block)):
             if not self.server.lock(self):
-                limit = self.settings.get("statement_timeout")
-                if limit is not None:
-                    self.world.later(int(limit[:-2]) / 1000, self._time_out, message)
+                if self.timeout_s is not None:
+                    self.world.later(self.timeout_s, self._time_out, message)
                 return
         fate = message.fate
         if fate is not None and fate.kind == "pause_executing":
@@ -264,13 +266,17 @@ class Session:
             return
         try:
             if fate is not None and fate.kind in _ERRORS and _may_fail(sql):
-                raise _ERRORS[fate.kind]("simulated")
+                raise _error(_ERRORS[fate.kind])
             answer = self._execute(sql, message.arguments)
         except (asyncpg.PostgresError, sqlite3.Error) as error:
             self._abort(_as_postgres_error(error))
         else:
             if self.world.trace is not None:
                 self.world.note(f"session {self.pid}: executed {_shown(message)} -> {answer}")
+            if self._is_terminating and self.world.random.random() < 0.5:
+                self._executing = None
+                self.end()
+                return
             self._finish(answer, None)
         if fate is not None and fate.kind == "terminate_after":
             self.terminate()
@@ -280,27 +286,52 @@ class Session:
         verb = sql[:8].rstrip("; ").upper()
         if verb.startswith("BEGIN"):
             self._in_block = True
+            if "pg_advisory_xact_lock" in sql:
+                self.locks.add(int(sql.rpartition("(")[2].rstrip(")")))
             return "BEGIN", []
         if verb in {"COMMIT", "ROLLBACK"}:
             return self._end_block(commit=verb == "COMMIT" and not self._has_failed), []
         if self._has_failed:
-            raise asyncpg.InFailedSQLTransactionError("current transaction is aborted")
-        if sql in _ANSWERS:
-            return "SELECT 1", _ANSWERS[sql]
-        if sql.startswith("SELECT set_config"):
-            self.settings["statement_timeout"] = arguments[0]
-            return "SELECT 1", [(arguments[0],)]
+            raise _error(asyncpg.InFailedSQLTransactionError)
+        if _is_system(sql):
+            return "SELECT 1", self._system(sql, arguments)
         database = self.server.database
         if self._in_block:
             return database.execute_in_transaction(sql, arguments)
         return database.execute(sql, arguments)
+
+    def _system(self, sql: str, arguments: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+        """Execute a statement about the server."""
+        sessions = self.server.sessions
+        if sql in _ANSWERS:
+            return _ANSWERS[sql]
+        if "set_config" in sql:
+            self.timeout_s = int(arguments[0].removesuffix("ms")) / 1000
+            return [(arguments[0],)]
+        if "pg_advisory_xact_lock" in sql:
+            self.locks.add(arguments[0])
+            return [(None,)]
+        if "pg_backend_pid()" in sql:
+            return [(self.pid, self.started_at)]
+        if "pg_terminate_backend" in sql:
+            if arguments[0] in sessions:
+                sessions[arguments[0]].terminate()
+            return [(True,)]
+        if "pg_stat_activity" in sql:
+            found = sessions.get(arguments[0])
+            return [(found.pid,)] if found and found.started_at == arguments[1] else []
+        if "pg_locks" in sql:
+            key = arguments[0] << 32 | arguments[1]
+            return [(session.pid,) for session in sessions.values() if key in session.locks]
+        raise asyncpg.FeatureNotSupportedError(sql)
 
     def _end_block(self, *, commit: bool) -> str:
         if commit and self.server.holder is self:
             self.server.database.commit()
         self.server.unlock(self)
         self._in_block = self._has_failed = False
-        self.settings.clear()
+        self.timeout_s = None
+        self.locks.clear()
         return "COMMIT" if commit else "ROLLBACK"
 
     def client_crashed(self, loop: Loop) -> None:
@@ -310,7 +341,7 @@ class Session:
 
     def _time_out(self, message: Message) -> None:
         if self._executing is message and self.server.holder is not self and not self.is_paused:
-            self._abort(asyncpg.QueryCanceledError("canceling statement due to statement timeout"))
+            self._abort(_error(asyncpg.QueryCanceledError))
             self._wake()
 
     def _abort(self, error: BaseException) -> None:
@@ -345,18 +376,29 @@ class Session:
 
 
 def _is_control(sql: str) -> bool:
-    return sql.startswith(("BEGIN", "COMMIT", "ROLLBACK", "SELECT set_config"))
+    return sql.startswith(("BEGIN", "COMMIT", "ROLLBACK"))
+
+
+@cache
+def _is_system(sql: str) -> bool:
+    return sql in _ANSWERS or "pg_" in sql or "set_config" in sql
 
 
 def _may_fail(sql: str) -> bool:
-    return sql.startswith("COMMIT") or not (sql in _ANSWERS or _is_control(sql))
+    return sql.startswith("COMMIT") or not (_is_system(sql) or _is_control(sql))
+
+
+def _error(type_: type[asyncpg.PostgresError], severity: str = "ERROR") -> BaseException:
+    error: BaseException = type_("simulated")
+    error.severity_en = severity  # type: ignore[attr-defined]
+    return error
 
 
 def _as_postgres_error(error: BaseException) -> BaseException:
     if isinstance(error, sqlite3.IntegrityError) and "FOREIGN" in str(error):
-        return asyncpg.ForeignKeyViolationError(str(error))
+        return _error(asyncpg.ForeignKeyViolationError)
     if isinstance(error, sqlite3.Error):
-        return asyncpg.InternalServerError(f"SQLite: {error}")
+        raise error  # a statement that SQLite does not understand
     return error
 
 
