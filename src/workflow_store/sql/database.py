@@ -1,78 +1,45 @@
-"""Runs statements: on an engine, behind a claim, or in a caller's transaction."""
+"""Runs statements on an engine."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
-from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextvars import Context
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeAlias, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.util import await_only, greenlet_spawn
 
 from ..errors import StoreClosedError, StoreUnavailableError, WorkflowStoreError
-from ..store import RunClaim
 from . import migrate
-from .dialects import DriverCall, EngineOptions, ErrorKind, StoreDialect, UnknownOutcomeError
-from .errors import to_store_error, translate_errors
+from .dialects import DriverCall, EngineOptions, ErrorKind, UnknownOutcomeError
+from .errors import to_store_error
+from .executor import Executor, RowMaker
 from .group_commit import GroupCommit, Row
-from .queries.claims import raise_claim_lost
-from .queries.compiler import Read, Statement, Write
-from .queries.statements import Statements, Writes
+from .queries.compiler import Read, Write
+from .queries.statements import Statements
 from .retry import RetryPolicy
-from .unsettled import Unsettled, unsettled_error
+from .unsettled import Unsettled
 from .urls import DatabaseUrl
 
 if TYPE_CHECKING:
     from .telemetry.spans import PendingWrite, Telemetry
 
-__all__ = ["BoundDatabase", "Database", "Executor", "FencedDatabase", "shielded"]
+__all__ = ["Database", "shielded"]
 
 _LOG = logging.getLogger("workflow_store.store")
 
 _SETTLE_S = 1.0
-"""How long a batch of unknown outcome may hold up the next one. Sessions usually end at once."""
+"""How long a batch of unknown outcome holds up the next one; most sessions end at once."""
 
 _POLL_S = (0.01, 1.0)
 """The first and the longest pause between two looks at a session that does not end."""
 
 _T = TypeVar("_T")
 _P = ParamSpec("_P")
-
-RowMaker: TypeAlias = Callable[Concatenate[StoreDialect, _P], Row]
-"""Builds the row of a write from the dialect and the arguments of the call."""
-
-
-class Executor(ABC):
-    """Runs the statements of the hot path.
-
-    Attributes:
-        dialect: the dialect of the database.
-        statements: the reads.
-        writes: the writes.
-    """
-
-    dialect: StoreDialect
-    statements: Statements
-    writes: Writes
-
-    @abstractmethod
-    async def read(self, read: Read, key: Row, *, subject: str = "run") -> list[Row]:
-        """Return the rows of a read, all of one snapshot. Errors name `subject` and its key."""
-
-    @abstractmethod
-    async def write(
-        self, write: Write, make_row: RowMaker[_P], *args: _P.args, **kwargs: _P.kwargs
-    ) -> Any:
-        """Write the row that `make_row` builds from the arguments.
-
-        Returns:
-            A false value if the row was not written: its run or claim does not exist. Else a
-            true value; the returned row, if the statement returns rows.
-        """
 
 
 class Database(Executor):
@@ -114,7 +81,7 @@ class Database(Executor):
         self.loop = asyncio.get_running_loop()
 
     async def read(self, read: Read, key: Row, *, subject: str = "run") -> list[Row]:
-        if self._unsettled:
+        if self._unsettled.attempts:
             await self._settled((key[0],) if subject == "run" else None)
         return await shielded(
             self._with_retries(lambda: self._fetch(read, key), f" for {subject} {key[0]!r}"),
@@ -133,7 +100,7 @@ class Database(Executor):
             if self._closed:
                 raise StoreClosedError("The store was closed while the call was waiting.")
             row = make_row(self.dialect, *args, **kwargs)
-            if self._unsettled:
+            if self._unsettled.attempts:
                 await self._settled((row[0],))
             try:
                 return await self._group_commit.write(write, write.key(row), row, _size(row), note)
@@ -163,7 +130,7 @@ class Database(Executor):
         """
 
         async def attempt() -> _T:
-            if self._unsettled:
+            if self._unsettled.attempts:
                 await self._settled(runs, doubtful=True)
             async with (
                 self._connect() as (connection, session),
@@ -178,14 +145,14 @@ class Database(Executor):
                 return await self._with_retries(attempt, f" for {purpose}")
             except StoreUnavailableError as error:
                 if isinstance(error.__cause__, UnknownOutcomeError):
-                    self._end_session(error.__cause__.session, runs)
+                    self._end_session(error.__cause__, runs)
                 raise
 
         def abandoned(task: asyncio.Future[_T]) -> None:
             if writes:
                 self._unsettled.add(task, runs)
 
-        if self._unsettled:
+        if self._unsettled.attempts:
             await self._settled(runs)
         return await shielded(run(), self._tasks, abandoned)
 
@@ -203,13 +170,12 @@ class Database(Executor):
         self, write: Write, rows: list[Row], pending: list[PendingWrite]
     ) -> list[Any]:
         """Write rows in one transaction; return a result, or an error, for each."""
-        blocked = self._unsettled and {row[0] for row in rows if self._unsettled.blocks(row[0])}
-        if blocked:
+        if self._unsettled.attempts and (
+            blocked := self._unsettled.blocked({row[0] for row in rows})
+        ):
             free = [row for row in rows if row[0] not in blocked]
             results = iter(await self._commit(write, free, pending) if free else ())
-            return [
-                unsettled_error([row[0]]) if row[0] in blocked else next(results) for row in rows
-            ]
+            return [blocked.get(row[0]) or next(results) for row in rows]
 
         async def attempt() -> list[Any]:
             try:
@@ -228,7 +194,7 @@ class Database(Executor):
                 return await self._with_retries(attempt)
         except StoreUnavailableError as error:
             if isinstance(error.__cause__, UnknownOutcomeError):
-                over = self._end_session(error.__cause__.session, {row[0] for row in rows})
+                over = self._end_session(error.__cause__, {row[0] for row in rows})
                 return await self._read_back(write, rows, over, error)
             raise
 
@@ -246,7 +212,7 @@ class Database(Executor):
             read = write.applied()
             with contextlib.suppress(WorkflowStoreError):
                 for number, row in enumerate(rows):
-                    if await self._with_retries(lambda row=row: self._fetch(read, row)):  # type: ignore[misc]
+                    if await self._with_retries(partial(self._fetch, read, row)):
                         results[number] = True
         return results
 
@@ -337,20 +303,18 @@ class Database(Executor):
         if self._closed:
             raise StoreClosedError("The store was closed while the call was waiting.")
 
-    def _end_session(self, session: Any, runs: Collection[str] | None) -> asyncio.Future[None]:
-        """Terminate a session; return a future that is done when it no longer exists."""
-        if session is None:
-            over = self.loop.create_future()
-            over.set_result(None)
-            return over
+    def _end_session(
+        self, unknown: UnknownOutcomeError, runs: Collection[str] | None
+    ) -> asyncio.Future[None]:
+        """Terminate the session of an attempt; the future is done when it no longer exists."""
         # An empty context: that of one caller does not apply to all runs of a batch.
-        task = self.loop.create_task(self._ended(session), context=Context())
-        self._unsettled.add(task, runs, doubtful=True)
+        task = self.loop.create_task(self._ended(unknown.session), context=Context())
+        self._unsettled.add(task, runs, doubt=unknown)
         return task
 
     async def _ended(self, session: Any) -> None:
         pause_s, longest_s = _POLL_S
-        while True:
+        while session is not None:
             try:
                 if await self._on_connection(
                     lambda driver, _: self.dialect.end_session(driver, session, self._options)
@@ -360,90 +324,6 @@ class Database(Executor):
                 _LOG.debug("%s: cannot end a session yet: %s", self._url.name, error)
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, longest_s)
-
-
-class FencedDatabase(Executor):
-    """A database whose writes need a claim."""
-
-    def __init__(self, database: Database, claim: RunClaim) -> None:
-        self.dialect = database.dialect
-        self.statements = database.statements
-        self.writes = database.statements.fenced
-        self._database = database
-        self._claim = claim
-
-    async def read(self, read: Read, key: Row, *, subject: str = "run") -> list[Row]:
-        return await self._database.read(read, key, subject=subject)
-
-    async def write(
-        self, write: Write, make_row: RowMaker[_P], *args: _P.args, **kwargs: _P.kwargs
-    ) -> Any:
-        """Write a row if the claim holds.
-
-        Raises:
-            ClaimLostError: the claim was lost; nothing was written.
-        """
-        claim = self._claim
-        written = await self._database.write(write, _fenced_row, claim, make_row, *args, **kwargs)
-        if not written:
-            # A lost token is never valid again: if the claim holds now, it held then, and the
-            # run did not exist.
-            key = (claim.run_task_id, claim.token)
-            if not await self.read(self.statements.get_claim, key):
-                raise_claim_lost(claim)
-        return written
-
-
-class BoundDatabase(Executor):
-    """The connection and the transaction of a caller."""
-
-    def __init__(self, database: Database, connection: AsyncConnection) -> None:
-        self.dialect = database.dialect
-        self.statements = database.statements
-        self.writes = database.statements.writes
-        self._connection = connection
-        self._url = DatabaseUrl(database.dialect, connection.engine.url)
-
-    async def read(self, read: Read, key: Row, *, subject: str = "run") -> list[Row]:
-        rows: list[Row] = []
-        with translate_errors(self._url):
-            for statement in read:
-                rows += (await self._run(statement, key)).all()
-        return rows
-
-    async def write(
-        self, write: Write, make_row: RowMaker[_P], *args: _P.args, **kwargs: _P.kwargs
-    ) -> bool:
-        row = make_row(self.dialect, *args, **kwargs)
-        with translate_errors(self._url):
-            try:
-                async with self.dialect.savepoint(self._connection):
-                    if write.batched is not None and not write.single:
-                        arrays = [[value] for value in row]
-                        return bool((await self._run(write.batched, arrays)).all())
-                    counts = [(await self._run(one, row)).rowcount for one in write.single]
-            except Exception as error:
-                # The run may be deleted while the statement runs.
-                if self.dialect.classify_error(error).kind is ErrorKind.RUN_MISSING:
-                    return False
-                raise
-        return bool(counts[0] > 0)
-
-    async def _run(self, statement: Statement, values: Row) -> Any:
-        return await self._connection.exec_driver_sql(
-            statement.sql, tuple(statement.arguments(values))
-        )
-
-
-def _fenced_row(
-    dialect: StoreDialect,
-    claim: RunClaim,
-    make_row: RowMaker[_P],
-    /,
-    *args: _P.args,
-    **kwargs: _P.kwargs,
-) -> Row:
-    return (*make_row(dialect, *args, **kwargs), claim.run_task_id, claim.token)
 
 
 def _size(row: Row) -> int:

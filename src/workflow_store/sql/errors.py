@@ -42,7 +42,7 @@ def to_store_error(
     if isinstance(error, UnknownOutcomeError):
         return StoreUnavailableError(
             f"{subject} did not answer ({name}): the write may or may not have been applied. "
-            f"Read the run, or repeat the call. {advice}".rstrip()
+            "Read the run, then repeat the call if needed."
         )
     if kind in {ErrorKind.TRANSIENT, ErrorKind.UNAVAILABLE}:
         return StoreUnavailableError(f"{subject} is not available ({name}). {advice}".rstrip())

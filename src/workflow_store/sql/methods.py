@@ -32,7 +32,8 @@ from ..validation import (
     validated_time,
 )
 from . import rows
-from .database import Database, Executor
+from .database import Database
+from .executor import Executor
 from .queries import claims
 from .queries.listing import list_runs
 from .queries.purge import purge_batch

@@ -14,13 +14,15 @@ from ..errors import SchemaMismatchError, StoreClosedError
 from ..store import ResumableWorkflowStore, RunClaim, StoreView
 from ..validation import check_event_loop, validated_claim
 from . import migrate as migrations
-from .database import BoundDatabase, Database, Executor, FencedDatabase, shielded
+from .database import Database, shielded
 from .dialects import EngineOptions, validated_options
 from .errors import translate_errors
+from .executor import Executor
 from .methods import ResumableMethods, StoreMethods
 from .retry import RetryPolicy
 from .telemetry import start_telemetry
 from .urls import DatabaseUrl, default_schema
+from .views import BoundDatabase, FencedDatabase
 
 if TYPE_CHECKING:
     from .telemetry.spans import Telemetry

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import StoreUnavailableError
 
-__all__ = ["Unsettled", "unsettled_error"]
+__all__ = ["Unsettled"]
 
 
 class Unsettled:
@@ -18,39 +18,38 @@ class Unsettled:
     commit. A later call that went on would be overtaken: what it read or wrote would be undone
     by an earlier call.
 
-    False while there is no such attempt.
+    Attributes:
+        attempts: the runs of each attempt; usually empty.
     """
 
     def __init__(self) -> None:
-        self._runs: dict[asyncio.Future[Any], frozenset[str] | None] = {}
-        self._doubtful: set[asyncio.Future[Any]] = set()
-
-    def __bool__(self) -> bool:
-        return bool(self._runs)
+        self.attempts: dict[asyncio.Future[Any], frozenset[str] | None] = {}
+        self._doubts: dict[asyncio.Future[Any], Exception] = {}
 
     def add(
         self,
         over: asyncio.Future[Any],
         runs: Iterable[str] | None,
         *,
-        doubtful: bool = False,
+        doubt: Exception | None = None,
     ) -> None:
         """Add an attempt.
 
         Args:
             over: done when the attempt can no longer take effect.
             runs: the runs that it may change; None for any.
-            doubtful: whether the server has not yet confirmed the end of its session. Such an
-                attempt also stops the calls that had begun before its own call ended.
+            doubt: the error of an attempt whose session the server may still execute. It also
+                stops the calls that had begun before its own call ended.
         """
-        self._runs[over] = None if runs is None else frozenset(runs)
-        if doubtful:
-            self._doubtful.add(over)
+        self.attempts[over] = None if runs is None else frozenset(runs)
+        if doubt is not None:
+            self._doubts[over] = doubt
         over.add_done_callback(self._discard)
 
-    def blocks(self, run_task_id: str) -> bool:
-        """Return whether a doubtful attempt may change a run."""
-        return bool(self._of([run_task_id], self._doubtful))
+    def blocked(self, runs: Iterable[str]) -> dict[str, StoreUnavailableError]:
+        """Return an error for each of the runs that a doubtful attempt may change."""
+        blocked = {run: self._of([run], self._doubts) for run in runs}
+        return {run: self._error([run], pending) for run, pending in blocked.items() if pending}
 
     async def wait(
         self, runs: Collection[str] | None, within_s: float, *, doubtful: bool = False
@@ -67,17 +66,17 @@ class Unsettled:
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + within_s
-        while pending := self._of(runs, self._doubtful if doubtful else self._runs):
+        while pending := self._of(runs, self._doubts if doubtful else self.attempts):
             left_s = deadline - loop.time()
             if left_s <= 0:
-                raise unsettled_error(runs)
+                raise self._error(runs, pending)
             await asyncio.wait(pending, timeout=left_s)
 
     async def close(self, within_s: float) -> None:
         """Stop waiting for doubtful attempts, after this many seconds."""
-        if self._doubtful:
-            await asyncio.wait(set(self._doubtful), timeout=within_s)
-            for over in self._doubtful:
+        if self._doubts:
+            await asyncio.wait(set(self._doubts), timeout=within_s)
+            for over in self._doubts:
                 over.cancel()
 
     def _of(
@@ -89,18 +88,20 @@ class Unsettled:
         return [
             over
             for over in pending
-            if (changed := self._runs[over]) is None or not changed.isdisjoint(runs)
+            if (changed := self.attempts[over]) is None or not changed.isdisjoint(runs)
         ]
 
+    def _error(
+        self, runs: Collection[str] | None, pending: Iterable[asyncio.Future[Any]]
+    ) -> StoreUnavailableError:
+        subject = "a run" if runs is None else " and ".join(f"run {run!r}" for run in runs)
+        error = StoreUnavailableError(
+            f"An earlier write of {subject} may still be executed: the database has not confirmed "
+            "that it ended. Try again later; check the server for stopped processes."
+        )
+        error.__cause__ = next(filter(None, map(self._doubts.get, pending)), None)
+        return error
+
     def _discard(self, over: asyncio.Future[Any]) -> None:
-        del self._runs[over]
-        self._doubtful.discard(over)
-
-
-def unsettled_error(runs: Collection[str] | None) -> StoreUnavailableError:
-    """Return the error of a call that an earlier attempt might overtake."""
-    subject = "a run" if runs is None else " and ".join(f"run {run!r}" for run in runs)
-    return StoreUnavailableError(
-        f"An earlier write of {subject} may still be executed: the server has not confirmed "
-        "that its session ended. Try again later; check the server for stopped processes."
-    )
+        del self.attempts[over]
+        self._doubts.pop(over, None)

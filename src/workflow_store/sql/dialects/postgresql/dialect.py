@@ -36,7 +36,7 @@ from ..types import JsonText, UtcDateTime
 from .errors import classify_error
 from .hosts import Host, connect_to_first_available, hosts_of, with_explicit_ports
 from .migration_lock import migration_lock
-from .sessions import Session, end_session, known_session, open_session
+from .sessions import KEY, Known, Session, end_session, open_session
 from .timeouts import GRACE_S, bounded_transaction, raise_if_unknown, resync, watchdog
 
 if TYPE_CHECKING:
@@ -175,7 +175,12 @@ class _Postgresql(StoreDialect):
         return bool(driver.is_closed())
 
     def known_session(self, connection: PoolProxiedConnection) -> Session | None:
-        return known_session(connection)
+        # A statement that is sent over a connection which the server has closed has an unknown
+        # outcome. What the server sent is in the socket, if the event loop was busy.
+        known: Known | None = connection.info.get(KEY)
+        if known is None or known.poll is None or known.poll.poll(0):
+            return None
+        return known.next_session() if known.pooled else known.session
 
     async def open_session(
         self, connection: PoolProxiedConnection, options: EngineOptions

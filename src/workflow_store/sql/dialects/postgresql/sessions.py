@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     import asyncpg
     from sqlalchemy.pool import PoolProxiedConnection
 
-__all__ = ["Session", "end_session", "known_session", "open_session"]
+__all__ = ["KEY", "Known", "Session", "end_session", "open_session"]
 
-_KEY = "workflow_store_session"
+KEY = "workflow_store_session"
 """The session's place in the pool's `info` of a connection, which a reconnect clears."""
 
 
@@ -46,22 +46,22 @@ class Session(NamedTuple):
         return "BEGIN" if self.lock is None else f"BEGIN; SELECT pg_advisory_xact_lock({self.lock})"
 
 
-class _Known(NamedTuple):
+class Known(NamedTuple):
+    """What is known of a pooled connection.
+
+    Attributes:
+        session: its session.
+        pooled: whether there is a pooler.
+        poll: polls its socket.
+    """
+
     session: Session
     pooled: bool
     poll: select.poll | None
 
-
-def known_session(connection: PoolProxiedConnection) -> Session | None:
-    """Return the session of a connection of the pool, without a round trip.
-
-    None if it is not known yet, or if the server may have closed the connection: a statement
-    that is sent then has an unknown outcome.
-    """
-    known: _Known | None = connection.info.get(_KEY)
-    if known is None or known.poll is None or known.poll.poll(0):
-        return None
-    return known.session._replace(lock=_new_lock()) if known.pooled else known.session
+    def next_session(self) -> Session:
+        """Return the session of the next transaction."""
+        return self.session._replace(lock=random.getrandbits(63)) if self.pooled else self.session
 
 
 async def open_session(
@@ -73,7 +73,7 @@ async def open_session(
         ConnectionError: the server closed a new connection.
     """
     driver: Any = connection.driver_connection
-    known: _Known | None = connection.info.get(_KEY)
+    known: Known | None = connection.info.get(KEY)
     if known is not None:
         for _ in range(3):  # the event loop reads what has arrived, then closes the connection
             await asyncio.sleep(0)
@@ -86,8 +86,8 @@ async def open_session(
             row = await driver.fetchrow(_IDENTITY, timeout=limit_s)
         # A pooler invents the process that a client sees.
         pooled = pooled or row[0] != driver.get_server_pid()
-        connection.info[_KEY] = known = _Known(Session(*row), pooled, _poll_of(driver))
-    return known.session._replace(lock=_new_lock()) if known.pooled else known.session
+        connection.info[KEY] = known = Known(Session(*row), pooled, _poll_of(driver))
+    return known.next_session()
 
 
 async def end_session(driver: asyncpg.Connection, session: Session, limit_s: float) -> bool:
@@ -118,10 +118,6 @@ def _poll_of(driver: asyncpg.Connection) -> select.poll | None:
     poll = select.poll()
     poll.register(socket.fileno(), select.POLLIN)
     return poll
-
-
-def _new_lock() -> int:
-    return random.getrandbits(63)
 
 
 # https://www.postgresql.org/docs/current/monitoring-stats.html#MONITORING-PG-STAT-ACTIVITY-VIEW
