@@ -17,14 +17,14 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
-from enum import Enum
+from enum import StrEnum
 from math import inf
 from typing import Any, NamedTuple
 
 __all__ = ["CHANGES", "Kind", "Operation", "Outcome", "State", "Written", "explain"]
 
 
-class Outcome(Enum):
+class Outcome(StrEnum):
     """How a call ended."""
 
     ANSWERED = "answered"
@@ -33,7 +33,7 @@ class Outcome(Enum):
     UNKNOWN = "unknown"
 
 
-class Kind(Enum):
+class Kind(StrEnum):
     """What a call does to a run."""
 
     CREATE = "create_run"
@@ -139,6 +139,8 @@ class State(NamedTuple):
     steps: tuple[tuple[str, int], ...] = ()
     claim: Claim | None = None
     last_token: int = 0
+    deletion: tuple[int, float] | None = None
+    """The token and the end of the fenced call that deleted it."""
 
 
 @dataclass
@@ -164,12 +166,18 @@ class _Model:
     def _after_write(self, operation: Operation, state: State) -> State | None:
         kind, outcome, value = operation.kind, operation.outcome, operation.value
         lost = operation.token is not None and not _holds(state, operation.token)
+        if lost and kind is Kind.DELETE and outcome is Outcome.ANSWERED and state.deletion:
+            # Two deletes at once with one claim are one row of a batch.
+            token, ended = state.deletion
+            return state if token == operation.token and operation.called < ended else None
         if lost or outcome is Outcome.CLAIM_LOST:
             return state if lost and outcome is Outcome.CLAIM_LOST else None
         if kind is Kind.CREATE:
-            return state._replace(run=(value, value))
+            return state._replace(run=(value, value), deletion=None)
         if kind is Kind.DELETE:
-            return State(last_token=state.last_token)
+            token = operation.token
+            deletion = None if token is None else (token, operation.ended)
+            return State(last_token=state.last_token, deletion=deletion)
         if state.run is None or outcome is Outcome.NO_RUN:
             return state if state.run is None and outcome is Outcome.NO_RUN else None
         if kind is not Kind.STEP:

@@ -31,6 +31,7 @@ from .sql import Database
 __all__ = ["STATEMENT_TIMEOUT_S", "new_store", "new_world", "simulated"]
 
 STATEMENT_TIMEOUT_S = 1.0
+ENFORCES_FOREIGN_KEYS = True
 
 
 def _loop() -> Loop:
@@ -145,6 +146,7 @@ def new_world(seed: int, trace: Any = None) -> World:
     world = World(seed, trace)
     tables = _database()
     tables.clear()
+    tables.connection.execute(f"PRAGMA foreign_keys={ENFORCES_FOREIGN_KEYS}")
     server = world.server = Server(world, tables)
     tables.clock = server.now
     world.faults = Faults(world.random)

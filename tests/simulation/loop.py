@@ -64,7 +64,6 @@ class World:
     Attributes:
         random: decides everything that is left to chance.
         time: seconds since the start.
-        count: of events so far, which orders those of one moment.
         errors: exceptions that escaped from callbacks.
         trace: receives a line for each event, if set.
         server: the server that all processes use.
@@ -77,7 +76,6 @@ class World:
     def __init__(self, seed: int, trace: Callable[[str], None] | None = None) -> None:
         self.random = Random(seed)
         self.time = 0.0
-        self.count = 0
         self.errors: list[BaseException] = []
         self.trace = trace
         # asyncio promises the order of callbacks, but nothing about that of tasks.
@@ -85,7 +83,6 @@ class World:
         self._ready: deque[_Handle] = deque()
         self._timers: list[tuple[float, int, _Handle]] = []
         self._timer_number = 0
-        self._running: Loop | None = None
 
     def note(self, text: str) -> None:
         """Trace an event."""
@@ -114,14 +111,29 @@ class World:
         end = self.time + limit_s
         outer = events._get_running_loop()  # pytest may run its own
         events._set_running_loop(None)
+        running: Loop | None = None
         try:
             while not until():
                 handle = self._next()
                 if handle is None or self.time > end:
                     raise Deadlock
-                self._run(handle)
+                callback, loop = handle.callback, handle.loop
+                if callback is None:
+                    continue
+                if loop is not None and (loop.is_dead or loop.is_stopped):
+                    loop.keep(handle)
+                    continue
+                if loop is not running:
+                    running = loop
+                    events._set_running_loop(loop)
+                try:
+                    if handle.context is None:
+                        callback(*handle.args)
+                    else:
+                        handle.context.run(callback, *handle.args)
+                except Exception as error:
+                    self.errors.append(error)
         finally:
-            self._running = None
             events._set_running_loop(outer)
 
     def run_for(self, seconds: float) -> None:
@@ -148,22 +160,6 @@ class World:
                 return handle
         return None
 
-    def _run(self, handle: _Handle) -> None:
-        callback, loop = handle.callback, handle.loop
-        if callback is None or (loop is not None and not loop.accepts(handle)):
-            return
-        self.count += 1
-        if loop is not self._running:
-            self._running = loop
-            events._set_running_loop(loop)
-        try:
-            if handle.context is None:
-                callback(*handle.args)
-            else:
-                handle.context.run(callback, *handle.args)
-        except Exception as error:
-            self.errors.append(error)
-
 
 class Loop(asyncio.AbstractEventLoop):
     """The event loop of a simulated process, which can be stopped for a time, or die.
@@ -171,6 +167,7 @@ class Loop(asyncio.AbstractEventLoop):
     Attributes:
         skew_s: how far the clock of the process is ahead of the server's.
         is_dead: whether the process crashed; what it had planned never happens.
+        is_stopped: whether it runs nothing for a time.
     """
 
     def __init__(self, world: World, name: str, skew_s: float = 0.0) -> None:
@@ -178,7 +175,8 @@ class Loop(asyncio.AbstractEventLoop):
         self.name = name
         self.skew_s = skew_s
         self.is_dead = False
-        self._stopped: list[_Handle] | None = None
+        self.is_stopped = False
+        self._kept: list[_Handle] = []
 
     def crash(self) -> None:
         """Kill the process, as SIGKILL does."""
@@ -187,22 +185,21 @@ class Loop(asyncio.AbstractEventLoop):
 
     def stop_for(self, seconds: float) -> None:
         """Stop the process for a time, as SIGSTOP and SIGCONT do."""
-        if self._stopped is None:
+        if not self.is_stopped:
             self.world.note(f"{self.name}: stops for {seconds:.2f} s")
-            self._stopped = []
+            self.is_stopped = True
             self.world.later(seconds, self._resume)
 
     def _resume(self) -> None:
-        handles, self._stopped = self._stopped or [], None
+        self.is_stopped = False
+        handles, self._kept = self._kept, []
         for handle in handles:
             self.world.ready(handle)
 
-    def accepts(self, handle: _Handle) -> bool:
-        """Return whether a callback may run now; keep it if the process is stopped."""
-        if self._stopped is not None:
-            self._stopped.append(handle)
-            return False
-        return not self.is_dead
+    def keep(self, handle: _Handle) -> None:
+        """Keep a callback until the process continues."""
+        if not self.is_dead:
+            self._kept.append(handle)
 
     # -- what asyncio, SQLAlchemy and the package use of an event loop ---------------------
 
