@@ -89,7 +89,8 @@ class WorkflowStore(ABC):
     of the block.
 
     **Concurrency.** All methods may be called concurrently from many tasks, processes and
-    hosts. A store object belongs to the event loop in which it was opened.
+    hosts. A store object belongs to the event loop in which it was opened: in another one,
+    every method raises `WorkflowStoreError` and writes nothing.
 
     **Atomicity.** A call is applied completely or not at all. Repeating a call leaves the same
     state.
@@ -102,6 +103,12 @@ class WorkflowStore(ABC):
 
     **Cancellation.** A cancelled call raises `asyncio.CancelledError` at once. A write that has
     begun is completed or rolled back as a whole, and the store remains usable.
+
+    **Failures.** A store repeats an attempt automatically only if the attempt had no effect.
+    After a cancelled call, or one that raised `StoreUnavailableError`, a later read of that run
+    through the same store object shows whether it was applied. Until this is certain, calls on
+    that run wait, or raise `StoreUnavailableError`: no earlier write takes effect after a call
+    that has returned.
 
     **Isolation.** The store never shares an object with its callers: changing an argument after
     the call, or a returned object, does not change the store.
