@@ -157,8 +157,10 @@ class _Model:
         """Return the state after a call with its answer, or None if it had another."""
         if operation.kind in WRITES:
             return self._after_write(operation, state)
-        if operation.kind in _CLAIMS:
+        if operation.kind in {Kind.CLAIM, Kind.TAKE}:
             return self._after_claim(operation, state)
+        if operation.kind in {Kind.RENEW, Kind.RELEASE}:
+            return self._after_renewal(operation, state)
         if operation.kind is Kind.PURGE:
             return State(last_token=state.last_token) if self._may_purge(operation, state) else None
         return state if self._read(operation, state) == operation.answer else None
@@ -168,8 +170,8 @@ class _Model:
         lost = operation.token is not None and not _holds(state, operation.token)
         if lost and kind is Kind.DELETE and outcome is Outcome.ANSWERED and state.deletion:
             # Two deletes at once with one claim are one row of a batch.
-            token, ended = state.deletion
-            return state if token == operation.token and operation.called < ended else None
+            deleted_by, ended = state.deletion
+            return state if deleted_by == operation.token and operation.called < ended else None
         if lost or outcome is Outcome.CLAIM_LOST:
             return state if lost and outcome is Outcome.CLAIM_LOST else None
         if kind is Kind.CREATE:
@@ -188,37 +190,30 @@ class _Model:
             state = state._replace(steps=tuple(steps.items()))
         return state
 
+    def _after_renewal(self, operation: Operation, state: State) -> State | None:
+        holds = _holds(state, operation.token)
+        if operation.kind is Kind.RELEASE:
+            return state._replace(claim=None) if holds else state
+        if state.claim is None or not holds or operation.outcome is Outcome.CLAIM_LOST:
+            return state if not holds and operation.outcome is Outcome.CLAIM_LOST else None
+        if operation.outcome is Outcome.UNKNOWN:
+            return state._replace(claim=state.claim._replace(latest_end=inf))
+        ends = operation.answer[1]
+        return state._replace(claim=state.claim._replace(earliest_end=ends, latest_end=ends))
+
     def _after_claim(self, operation: Operation, state: State) -> State | None:
-        claim, outcome = state.claim, operation.outcome
-        known = outcome is Outcome.ANSWERED
-        if operation.kind in {Kind.RENEW, Kind.RELEASE}:
-            holds = _holds(state, operation.token)
-            if operation.kind is Kind.RELEASE:
-                return state._replace(claim=None) if holds else state
-            if claim is None or not holds or outcome is Outcome.CLAIM_LOST:
-                return state if not holds and outcome is Outcome.CLAIM_LOST else None
-            if not known:
-                return state._replace(claim=claim._replace(latest_end=inf))
-            _, ends = operation.answer
-            return state._replace(claim=claim._replace(earliest_end=ends, latest_end=ends))
-        if state.run is None or outcome is Outcome.NO_RUN:
-            return state if state.run is None and outcome is Outcome.NO_RUN else None
-        if known and operation.answer is None:
-            held = claim and claim.owner != operation.owner and claim.latest_end > operation.called_at
-            return state if held else None
-        if operation.kind is Kind.TAKE and claim is None:
+        if state.run is None or operation.outcome is Outcome.NO_RUN:
+            missing = state.run is None and operation.outcome is Outcome.NO_RUN
+            return state if missing else None
+        is_known = operation.outcome is Outcome.ANSWERED
+        if is_known and operation.answer is None:
+            return state if _is_held_by_another(operation, state.claim) else None
+        if not _may_claim(operation, state.claim):
             return None
-        if (
-            claim is not None
-            and (claim.owner != operation.owner or operation.kind is Kind.TAKE)
-            and known
-            and claim.earliest_end > operation.ended_at + _PRECISION_S
-        ):
-            return None
-        if not known:
-            token = -operation.called  # the caller never learns it
+        if not is_known:  # the caller never learns the token
             earliest = operation.called_at + operation.lease_s
-            return state._replace(claim=Claim(token, operation.owner, earliest, inf))
+            claim = Claim(-operation.called, operation.owner, earliest, inf)
+            return state._replace(claim=claim)
         token, ends = operation.answer
         if token <= state.last_token:
             return None
@@ -232,28 +227,25 @@ class _Model:
         )
 
     def _read(self, operation: Operation, state: State) -> Any:
-        kind = operation.kind
-        if kind is Kind.GET_RUN:
-            return state.run
-        if kind is Kind.GET_STEP:
-            return dict(state.steps).get(operation.step)
-        if kind is Kind.LIST_STEPS:
-            return state.steps
-        if kind is Kind.LOAD:
-            return None if state.run is None else (state.run, state.steps)
-        if kind is Kind.SUMMARY:
-            if state.run is None:
-                return None
-            counts = dict(Counter(self.written[value].status for _, value in state.steps))
-            return (state.run[0], counts)
-        waits = any(
-            value == operation.value and not self.written[value].is_terminal
-            for _, value in state.steps
-        )
-        return operation.value if waits else None
+        match operation.kind:
+            case Kind.GET_RUN:
+                seen: Any = state.run
+            case Kind.GET_STEP:
+                seen = dict(state.steps).get(operation.step)
+            case Kind.LIST_STEPS:
+                seen = state.steps
+            case Kind.LOAD:
+                seen = state.run and (state.run, state.steps)
+            case Kind.SUMMARY:
+                counts = Counter(self.written[value].status for _, value in state.steps)
+                seen = state.run and (state.run[0], dict(counts))
+            case _:
+                found = any(value == operation.value for _, value in state.steps)
+                waits = found and not self.written[operation.value].is_terminal
+                seen = operation.value if waits else None
+        return seen
 
 
-_CLAIMS = frozenset({Kind.CLAIM, Kind.TAKE, Kind.RENEW, Kind.RELEASE})
 _PRECISION_S = 0.000_01
 _LIMIT = 200_000
 """States tried before a history is given up as undecided. None has needed a tenth of it."""
@@ -261,6 +253,24 @@ _LIMIT = 200_000
 
 def _holds(state: State, token: int | None) -> bool:
     return state.claim is not None and state.claim.token == token
+
+
+def _is_held_by_another(operation: Operation, claim: Claim | None) -> bool:
+    return (
+        claim is not None
+        and claim.owner != operation.owner
+        and claim.latest_end > operation.called_at
+    )
+
+
+def _may_claim(operation: Operation, claim: Claim | None) -> bool:
+    """Return whether a claim may be granted at a moment of the call."""
+    if claim is None:
+        return operation.kind is Kind.CLAIM
+    if claim.owner == operation.owner and operation.kind is Kind.CLAIM:
+        return True
+    is_known = operation.outcome is Outcome.ANSWERED
+    return not is_known or claim.earliest_end <= operation.ended_at + _PRECISION_S
 
 
 def _bars(later: Operation, earlier: Operation) -> bool:
@@ -273,57 +283,70 @@ def _bars(later: Operation, earlier: Operation) -> bool:
 
 def explain(operations: list[Operation], written: dict[int, Written]) -> list[Operation] | None:
     """Return an order of the calls on one run that explains all answers, or None."""
-    model = _Model(written)
-    operations = sorted(operations, key=lambda operation: operation.called)
-    bits = [1 << index for index in range(len(operations))]
-    required = [
-        operation.outcome is not Outcome.UNKNOWN and not operation.is_optional
-        for operation in operations
-    ]
-    barred = [
-        sum(
-            bits[index]
-            for index, earlier in enumerate(operations)
-            if earlier.ended < later.called and not required[index] and _bars(later, earlier)
-        )
-        for later in operations
-    ]
-    everything = sum(bit for bit, is_required in zip(bits, required, strict=True) if is_required)
-    tried: set[tuple[int, State]] = set()
-    order: list[Operation] = []
+    search = _Search(sorted(operations, key=lambda operation: operation.called), _Model(written))
+    return search.order if search.finds(0, State()) else None
 
-    def search(done: int, state: State) -> bool:
-        if done & everything == everything:
+
+class _Search:
+    """The search. A set of calls is an integer, with a bit for each of them.
+
+    Attributes:
+        order: the calls that were placed.
+    """
+
+    def __init__(self, operations: list[Operation], model: _Model) -> None:
+        self.order: list[Operation] = []
+        self._operations = operations
+        self._model = model
+        self._required = [
+            operation.outcome is not Outcome.UNKNOWN and not operation.is_optional
+            for operation in operations
+        ]
+        self._all = sum(1 << index for index, required in enumerate(self._required) if required)
+        # What can no longer take effect after each call.
+        self._barred = [
+            sum(
+                1 << index
+                for index, earlier in enumerate(operations)
+                if earlier.ended < later.called
+                and not self._required[index]
+                and _bars(later, earlier)
+            )
+            for later in operations
+        ]
+        self._tried: set[tuple[int, State]] = set()
+
+    def finds(self, done: int, state: State) -> bool:
+        """Return whether the calls that are not done can follow on a state."""
+        if done & self._all == self._all or len(self._tried) > _LIMIT:
             return True
-        if (done, state) in tried:
+        if (done, state) in self._tried:
             return False
-        if len(tried) > _LIMIT:
-            return True
-        tried.add((done, state))
-        candidates: list[int] = []
-        end = inf
-        for index, operation in enumerate(operations):
-            if done & bits[index]:
+        self._tried.add((done, state))
+        for index in self._candidates(done):
+            operation, barred = self._operations[index], self._barred[index]
+            after = self._model.after(operation, state)
+            if after is None or (after == state and not self._required[index]):
                 continue
-            if operation.called > end:
-                break
-            if operation.ended < end and required[index]:
-                end = operation.ended
-            candidates.append(index)
-        candidates = [index for index in candidates if operations[index].called < end]
-        candidates.sort(key=lambda index: not required[index])
-        for index in candidates:
-            operation = operations[index]
-            next_state = model.after(operation, state)
-            if next_state is None or (next_state == state and not required[index]):
-                continue
-            order.append(operation)
-            if search(done | bits[index] | barred[index], next_state):
+            self.order.append(operation)
+            if self.finds(done | 1 << index | barred, after):
                 return True
-            order.pop()
+            self.order.pop()
             # What changes nothing is never placed better later.
-            if operation.is_read and not barred[index] & ~done:
+            if operation.is_read and not barred & ~done:
                 return False
         return False
 
-    return order if search(0, State()) else None
+    def _candidates(self, done: int) -> list[int]:
+        """Return the calls that began before any other one ended, the required ones first."""
+        candidates: list[int] = []
+        end = inf
+        for index, operation in enumerate(self._operations):
+            if operation.called > end:
+                break
+            if not done >> index & 1:
+                candidates.append(index)
+                if self._required[index]:
+                    end = min(end, operation.ended)
+        candidates = [index for index in candidates if self._operations[index].called < end]
+        return sorted(candidates, key=lambda index: not self._required[index])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import asyncpg
 
@@ -42,7 +42,7 @@ class Connection:
     """The client's end of a connection, and the network between it and its session."""
 
     def __init__(self, loop: Loop, server: Server, faults: Faults) -> None:
-        self._loop = loop
+        self.loop = loop
         self._world = loop.world
         self._server = server
         self._faults = faults
@@ -52,30 +52,35 @@ class Connection:
         self._pending: Message | None = None
         self._arrives_at = self._returns_at = 0.0  # bytes arrive in their order
         self._unread = 0
-        self._session: Session = server.connect(self._server_closed)
+        self._session: Session = server.connect(self)
 
     # -- the network --------------------------------------------------------------------
 
     def _to_server(self, message: Message | None, delay_s: float = 0.0) -> None:
-        self._arrives_at = max(self._arrives_at, self._world.time + self._faults.latency() + delay_s)
-        self._world.later(
-            self._arrives_at - self._world.time, self._session.receive, message
+        self._arrives_at = max(
+            self._arrives_at, self._world.time + self._faults.latency() + delay_s
         )
+        self._world.later(self._arrives_at - self._world.time, self._session.receive, message)
 
     def _to_client(self, callback: Callable[..., None], *args: Any, delay_s: float = 0.0) -> None:
-        self._returns_at = max(self._returns_at, self._world.time + self._faults.latency() + delay_s)
+        self._returns_at = max(
+            self._returns_at, self._world.time + self._faults.latency() + delay_s
+        )
         self._world.later(self._returns_at - self._world.time, self._arrive, callback, args)
 
     def _arrive(self, callback: Callable[..., None], args: tuple[Any, ...]) -> None:
         self._unread += 1
-        self._loop.call_soon(self._read, callback, args)
+        self.loop.call_soon(self._read, callback, args)
 
     def _read(self, callback: Callable[..., None], args: tuple[Any, ...]) -> None:
         self._unread -= 1
         callback(*args)
 
-    def _server_closed(self, error: BaseException | None) -> None:
+    def server_closed(self, error: BaseException | None) -> None:
         self._to_client(self._lost, error)
+
+    def hang_up(self) -> None:
+        self._to_server(None)
 
     def _reset(self) -> None:
         """Cut the connection: the client notices at once, the server later."""
@@ -119,14 +124,14 @@ class Connection:
         message = Message(sql, arguments, lambda *_: None, fate)
         message.reply = lambda answer, error: self._reply(message, answer, error)
         self._pending = message
-        waiter = self._waiter = self._loop.create_future()
+        waiter = self._waiter = self.loop.create_future()
         if self._world.trace is not None:
             statement = " ".join(sql.split())[:60]
-            self._world.note(f"{self._loop.name} to {self._session.pid}: {statement} {fate or ''}")
+            self._world.note(f"{self.loop.name} to {self._session.pid}: {statement} {fate or ''}")
         self._send(message, fate)
         timer = None
         if timeout_s is not None:
-            timer = self._loop.call_later(timeout_s, self._timed_out, waiter)
+            timer = self.loop.call_later(timeout_s, self._timed_out, waiter)
         try:
             return await waiter
         except asyncio.CancelledError:
@@ -161,7 +166,7 @@ class Connection:
 
     def _request_cancel(self, message: Message) -> None:
         if self._pending is message and not self._is_closed:
-            self._cancelling = self._loop.create_future()
+            self._cancelling = self.loop.create_future()
             self._world.later(self._faults.latency(), self._cancel, message)
 
     def _cancel(self, message: Message) -> None:
@@ -229,7 +234,7 @@ class Connection:
 
     def terminate(self) -> None:
         if not self._is_closed:
-            self._world.note(f"{self._loop.name}: terminates its connection to {self._session.pid}")
+            self._world.note(f"{self.loop.name}: terminates its connection to {self._session.pid}")
             self._to_server(None)
             self._lost(None)
 
@@ -253,7 +258,7 @@ class _Prepared:
         self._tag = ""
 
     def get_attributes(self) -> list[_Attribute]:
-        return [_Attribute(name) for name in columns_of(self._sql)]
+        return [_Attribute(name, _Type(25)) for name in columns_of(self._sql)]
 
     async def fetch(self, *arguments: Any) -> list[Any]:
         self._tag, rows = await self._connection._call(self._sql, arguments, None)
@@ -263,12 +268,13 @@ class _Prepared:
         return self._tag
 
 
-class _Attribute:
-    class type:  # noqa: N801 - asyncpg's name
-        oid = 25
+class _Attribute(NamedTuple):
+    name: str
+    type: _Type
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+
+class _Type(NamedTuple):
+    oid: int
 
 
 class _Transaction:

@@ -38,7 +38,7 @@ class Faults:
         self.is_healed = False
         self._scale_s = random.choice([0.0005, 0.002, 0.01])
         kinds = list(MESSAGE_FAULTS)
-        self.kinds = random.sample(kinds, random.choice([0, 1, 2, 3, 5]))
+        self.kinds = random.sample(kinds, random.choice([0, 1, 1, 2, 3, 6]))
         self.rate = random.choice([0.01, 0.03, 0.1]) if self.kinds else 0.0
         self._pause_s = random.choice([0.2, 1.5, 4.0])
 

@@ -14,11 +14,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
-from typing import Any
+from typing import Any, Protocol
 
 import asyncpg
 
-from .loop import World
+from .loop import Loop, World
 from .sql import Database, is_read
 
 __all__ = ["EPOCH", "Fate", "Message", "Server", "Session"]
@@ -68,6 +68,18 @@ _ERRORS = {
 }
 
 
+class Client(Protocol):
+    """The client's end of a connection."""
+
+    loop: Loop
+
+    def server_closed(self, error: BaseException | None) -> None:
+        """Notice that the session ended, with its last message."""
+
+    def hang_up(self) -> None:
+        """Close the connection after what was sent, as the death of the process does."""
+
+
 class Server:
     """The server: its sessions, its tables, and the lock on them.
 
@@ -88,14 +100,10 @@ class Server:
     def now(self) -> float:
         return EPOCH + self.world.time
 
-    def connect(self, disconnected: Callable[[BaseException | None], None]) -> Session:
-        """Start a session. After a restart, process ids are used again.
-
-        Args:
-            disconnected: called when the server closes the connection.
-        """
+    def connect(self, client: Client) -> Session:
+        """Start a session. After a restart, process ids are used again."""
         self._last_pid += 1
-        session = Session(self, self._last_pid, disconnected)
+        session = Session(self, self._last_pid, client)
         self.sessions[session.pid] = session
         return session
 
@@ -137,9 +145,7 @@ class Server:
 class Session:
     """A process of the server, which executes the messages of one connection in their order."""
 
-    def __init__(
-        self, server: Server, pid: int, disconnected: Callable[[BaseException | None], None]
-    ) -> None:
+    def __init__(self, server: Server, pid: int, client: Client) -> None:
         self.server = server
         self.world = server.world
         self.pid = pid
@@ -148,7 +154,7 @@ class Session:
         self.locks: set[int] = set()
         self.is_paused = False
         self.has_ended = False
-        self._disconnected = disconnected
+        self.client = client
         self._inbox: deque[Message | None] = deque()
         self._executing: Message | None = None
         self._is_busy = False
@@ -248,27 +254,28 @@ class Session:
         message = self._executing
         if message is None or self.has_ended:
             self.server.unlock(self)
-            return
-        if self.is_paused:
+        elif self.is_paused:
             self._deferred = self.proceed
-            return
-        sql = message.sql
-        if not (_is_system(sql) or _is_control(sql) or (is_read(sql) and not self._in_block)):
-            if not self.server.lock(self):
-                if self.timeout_s is not None:
-                    self.world.later(self.timeout_s, self._time_out, message)
-                return
-        fate = message.fate
-        if fate is not None and fate.kind == "pause_executing":
+        elif self._needs_lock(message.sql) and not self.server.lock(self):
+            if self.timeout_s is not None:
+                self.world.later(self.timeout_s, self._time_out, message)
+        elif message.fate is not None and message.fate.kind == "pause_executing":
+            self.pause(message.fate.delay_s)
             message.fate = None
-            self.pause(fate.delay_s)
             self._deferred = self.proceed
-            return
+        else:
+            self._complete(message)
+
+    def _needs_lock(self, sql: str) -> bool:
+        return not (_is_system(sql) or _is_control(sql) or (is_read(sql) and not self._in_block))
+
+    def _complete(self, message: Message) -> None:
+        kind = message.fate.kind if message.fate else ""
         try:
-            if fate is not None and fate.kind in _ERRORS and _may_fail(sql):
-                raise _error(_ERRORS[fate.kind])
-            answer = self._execute(sql, message.arguments)
-        except (asyncpg.PostgresError, sqlite3.Error) as error:
+            if kind in _ERRORS and _may_fail(message.sql):
+                raise _error(_ERRORS[kind])
+            answer = self._execute(message.sql, message.arguments)
+        except (asyncpg.PostgresError, sqlite3.IntegrityError) as error:
             self._abort(_as_postgres_error(error))
         else:
             if self.world.trace is not None:
@@ -278,7 +285,7 @@ class Session:
                 self.end()
                 return
             self._finish(answer, None)
-        if fate is not None and fate.kind == "terminate_after":
+        if kind == "terminate_after":
             self.terminate()
         self._wake()
 
@@ -303,27 +310,23 @@ class Session:
     def _system(self, sql: str, arguments: tuple[Any, ...]) -> list[tuple[Any, ...]]:
         """Execute a statement about the server."""
         sessions = self.server.sessions
-        if sql in _ANSWERS:
-            return _ANSWERS[sql]
+        rows = _ANSWERS.get(sql, [(None,)])
         if "set_config" in sql:
             self.timeout_s = int(arguments[0].removesuffix("ms")) / 1000
-            return [(arguments[0],)]
-        if "pg_advisory_xact_lock" in sql:
+        elif "pg_advisory_xact_lock" in sql:
             self.locks.add(arguments[0])
-            return [(None,)]
-        if "pg_backend_pid()" in sql:
-            return [(self.pid, self.started_at)]
-        if "pg_terminate_backend" in sql:
+        elif "pg_backend_pid()" in sql:
+            rows = [(self.pid, self.started_at)]
+        elif "pg_terminate_backend" in sql:
             if arguments[0] in sessions:
                 sessions[arguments[0]].terminate()
-            return [(True,)]
-        if "pg_stat_activity" in sql:
+        elif "pg_stat_activity" in sql:
             found = sessions.get(arguments[0])
-            return [(found.pid,)] if found and found.started_at == arguments[1] else []
-        if "pg_locks" in sql:
+            rows = [(found.pid,)] if found and found.started_at == arguments[1] else []
+        elif "pg_locks" in sql:
             key = arguments[0] << 32 | arguments[1]
-            return [(session.pid,) for session in sessions.values() if key in session.locks]
-        raise asyncpg.FeatureNotSupportedError(sql)
+            rows = [(session.pid,) for session in sessions.values() if key in session.locks]
+        return rows
 
     def _end_block(self, *, commit: bool) -> str:
         if commit and self.server.holder is self:
@@ -333,11 +336,6 @@ class Session:
         self.timeout_s = None
         self.locks.clear()
         return "COMMIT" if commit else "ROLLBACK"
-
-    def client_crashed(self, loop: Loop) -> None:
-        """Read the end of the connection after what its client sent, if that one crashed."""
-        if self._disconnected.__self__._loop is loop:
-            self._disconnected.__self__._to_server(None)
 
     def _time_out(self, message: Message) -> None:
         if self._executing is message and self.server.holder is not self and not self.is_paused:
@@ -372,7 +370,7 @@ class Session:
         self.has_ended = True
         self.server.unlock(self)
         self.server.sessions.pop(self.pid, None)
-        self._disconnected(error)
+        self.client.server_closed(error)
 
 
 def _is_control(sql: str) -> bool:
@@ -395,10 +393,8 @@ def _error(type_: type[asyncpg.PostgresError], severity: str = "ERROR") -> BaseE
 
 
 def _as_postgres_error(error: BaseException) -> BaseException:
-    if isinstance(error, sqlite3.IntegrityError) and "FOREIGN" in str(error):
+    if isinstance(error, sqlite3.IntegrityError):
         return _error(asyncpg.ForeignKeyViolationError)
-    if isinstance(error, sqlite3.Error):
-        raise error  # a statement that SQLite does not understand
     return error
 
 

@@ -219,9 +219,12 @@ class Database:
 
     def _write_row(self, batched: Batched, row: tuple[Any, ...]) -> tuple[Any, ...] | None:
         fence = () if batched.fence is None else tuple(row[index] for index in batched.fence)
-        if fence and not self.connection.execute(
-            "SELECT 1 FROM claims WHERE run_task_id = ? AND token = ?", fence
-        ).fetchall():
+        if (
+            fence
+            and not self.connection.execute(
+                "SELECT 1 FROM claims WHERE run_task_id = ? AND token = ?", fence
+            ).fetchall()
+        ):
             return None
         first, *rest = batched.single
         cursor = self.connection.execute(first.sql, first.arguments(row))

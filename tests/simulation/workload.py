@@ -14,8 +14,10 @@ from workflow_store import (
     ResumableWorkflowStore,
     RunClaim,
     RunNotFoundError,
+    RunSnapshot,
     StoreUnavailableError,
     TaskStatus,
+    WaitingStep,
     WorkflowExecutionState,
     WorkflowStepState,
     WorkflowStoreError,
@@ -102,9 +104,13 @@ class History:
             return None
         value, context = state.input["n"], state.context["n"]
         written = self.written.get(value)
-        if written is None or state.definition != {"n": value} or (
-            (state.agent_id, state.workspace_id, state.created_at)
-            != ("agent", None, written.created_at)
+        if (
+            written is None
+            or state.definition != {"n": value}
+            or (
+                (state.agent_id, state.workspace_id, state.created_at)
+                != ("agent", None, written.created_at)
+            )
         ):
             self.violations.append(f"a run that was never written: {state}")
         state.context["n"] = state.input["n"] = -1  # the store must not notice
@@ -123,6 +129,12 @@ class History:
 
     def seen_steps(self, states: list[WorkflowStepState]) -> tuple[tuple[str, int | None], ...]:
         return tuple((state.step_id, self.seen_step(state)) for state in states)
+
+    def seen_snapshot(self, snapshot: RunSnapshot | None) -> Any:
+        return snapshot and (self.seen_run(snapshot.run), self.seen_steps(snapshot.steps))
+
+    def seen_waiting(self, waiting: WaitingStep | None) -> Any:
+        return waiting and (waiting.run_task_id, self.seen_step(waiting.step))
 
     # -- calls ----------------------------------------------------------------------------
 
@@ -144,32 +156,15 @@ class History:
         self.open_calls[first.called] = operations
         if self.world.trace is not None:
             self.world.note(f"call {first.called}: {first}")
-        outcome = Outcome.ANSWERED
-        answer = None
-        try:
-            answer = await call()
-        except RunNotFoundError:
-            outcome = Outcome.NO_RUN
-        except ClaimLostError:
-            outcome = Outcome.CLAIM_LOST
-        except (StoreUnavailableError, asyncio.CancelledError):
-            outcome = Outcome.UNKNOWN
-        except WorkflowStoreError as error:
+        outcome, answer = await self._outcome(first, call)
+        if outcome is None:
             operations = []  # nothing was written
-            if not any(isinstance(cause, asyncpg.DiskFullError) for cause in cause_chain(error)):
-                self.violations.append(
-                    f"an undocumented error of {first.kind.value}: {error!r} from "
-                    f"{error.__cause__!r}"
-                )
-        except Exception as error:
-            operations = []
-            self.violations.append(f"an undocumented error of {first.kind.value}: {error!r}")
         del self.open_calls[first.called]
         ended = self.tick()
         if self.world.trace is not None:
-            self.world.note(f"call {first.called}: {outcome.value} {answer!r:.200}")
+            self.world.note(f"call {first.called}: {outcome} {answer!r:.200}")
         for operation in operations:
-            operation.outcome = outcome
+            operation.outcome = outcome or Outcome.UNKNOWN
             operation.ended, operation.ended_at = ended, self.now()
         if outcome is Outcome.ANSWERED and see is not None and operations:
             see(answer)
@@ -178,7 +173,27 @@ class History:
                 operation.outcome is not Outcome.UNKNOWN and operation.kind is not Kind.NOTHING
             ):
                 self.operations[operation.run].append(operation)
-        return answer if outcome is Outcome.ANSWERED else None
+        return answer
+
+    async def _outcome(
+        self, operation: Operation, call: Callable[[], Awaitable[Any]]
+    ) -> tuple[Outcome | None, Any]:
+        """Return how a call ended, None if it was rejected, and its answer."""
+        try:
+            return Outcome.ANSWERED, await call()
+        except RunNotFoundError:
+            return Outcome.NO_RUN, None
+        except ClaimLostError:
+            return Outcome.CLAIM_LOST, None
+        except (StoreUnavailableError, asyncio.CancelledError):
+            return Outcome.UNKNOWN, None
+        except Exception as error:
+            is_full = any(isinstance(cause, asyncpg.DiskFullError) for cause in cause_chain(error))
+            if not (is_full and isinstance(error, WorkflowStoreError)):
+                self.violations.append(
+                    f"an undocumented error of {operation.kind}: {error!r} from {error.__cause__!r}"
+                )
+            return None, None
 
     def abandon(self, store: str) -> None:
         """Record the calls that a crashed process had in flight: they may take effect."""
@@ -305,28 +320,24 @@ class Client:
         history, store = self._history, self._process.store
         step = f"step-{self._random.randrange(3)}"
         operation = self._operation(kind, run, step=step)
-        see: Callable[[Any], Any]
-        if kind is Kind.GET_RUN:
-            call, see = lambda: store.get_run(run), history.seen_run
-        elif kind is Kind.GET_STEP:
-            call, see = lambda: store.get_step(run, step), history.seen_step
-        elif kind is Kind.LIST_STEPS:
-            call, see = lambda: store.list_steps(run), history.seen_steps
-        elif kind is Kind.LOAD:
-            call = lambda: store.load_run(run)
-            see = lambda snapshot: snapshot and (
-                history.seen_run(snapshot.run), history.seen_steps(snapshot.steps)
-            )
-        else:
+        if kind is Kind.WAITING:
             if not history.step_runs:
                 return
-            value = operation.value = self._random.choice(list(history.step_runs))
-            operation.run = history.step_runs[value]
-            call = lambda: store.find_waiting_step(f"wait-{value}")
-            see = lambda waiting: waiting and (waiting.run_task_id, history.seen_step(waiting.step))
+            operation.value = self._random.choice(list(history.step_runs))
+            operation.run = history.step_runs[operation.value]
+        call, see = {
+            Kind.GET_RUN: (lambda: store.get_run(run), history.seen_run),
+            Kind.GET_STEP: (lambda: store.get_step(run, step), history.seen_step),
+            Kind.LIST_STEPS: (lambda: store.list_steps(run), history.seen_steps),
+            Kind.LOAD: (lambda: store.load_run(run), history.seen_snapshot),
+            Kind.WAITING: (
+                lambda: store.find_waiting_step(f"wait-{operation.value}"),
+                history.seen_waiting,
+            ),
+        }[kind]
 
         def seen(answer: Any) -> None:
-            operation.answer = see(answer)
+            operation.answer = see(answer)  # type: ignore[operator]
             if kind is Kind.WAITING and answer is not None:
                 operation.run, operation.answer = operation.answer
                 if operation.run not in history.operations:
@@ -416,6 +427,10 @@ class Client:
     def _seen_claim(self, operation: Operation, claim: RunClaim) -> tuple[int, float]:
         """Return token and end of a lease, and check that the lease is whole."""
         ends = claim.expires_at.timestamp()
-        if not operation.called_at - 0.00001 <= ends - claim.lease_s <= operation.ended_at + 0.00001:
+        if (
+            not operation.called_at - 0.00001
+            <= ends - claim.lease_s
+            <= operation.ended_at + 0.00001
+        ):
             self._history.violations.append(f"a lease that is not whole: {claim} of {operation}")
         return claim.token, ends
