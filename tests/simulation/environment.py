@@ -28,7 +28,7 @@ from .loop import Loop, World
 from .server import EPOCH, Server
 from .sql import Database
 
-__all__ = ["STATEMENT_TIMEOUT_S", "new_store", "new_world", "simulated"]
+__all__ = ["STATEMENT_TIMEOUT_S", "ProcessDatetime", "new_store", "new_world", "simulated"]
 
 STATEMENT_TIMEOUT_S = 1.0
 ENFORCES_FOREIGN_KEYS = True
@@ -40,7 +40,7 @@ def _loop() -> Loop:
     return loop
 
 
-class _Datetime(datetime):
+class ProcessDatetime(datetime):
     """`datetime` by the clock of the process, which may differ from the server's."""
 
     @classmethod
@@ -112,12 +112,12 @@ def simulated() -> Iterator[None]:
         (migrate, "check", _checked),
         (database, "Statements", _statements),
         (dialect, "time", _Time),
-        (memory, "datetime", _Datetime),
+        (memory, "datetime", ProcessDatetime),
         (retry, "random", _Random),
         (sessions, "random", _Random),
         (sessions, "_poll_of", lambda connection: connection),
         (retry, "time", _Time),
-        (rows, "datetime", _Datetime),
+        (rows, "datetime", ProcessDatetime),
         (rows, "time", _Time),
         (store, "validated_options", _cached_options),
         (type(POSTGRESQL), "create_engine", _engine),

@@ -61,6 +61,7 @@ class Faults:
 
     def loss_error(self) -> BaseException:
         """Return the error that asyncpg raises for a lost connection."""
+        error: BaseException = asyncpg.ConnectionDoesNotExistError("connection was closed")
         if self._random.random() < 0.1:
-            return asyncpg.InternalClientError("got result for unknown protocol state 3")
-        return asyncpg.ConnectionDoesNotExistError("connection was closed in the middle")
+            error = asyncpg.InternalClientError("got result for unknown protocol state 3")
+        return error

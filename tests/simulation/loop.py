@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from .faults import Faults
     from .server import Server
 
+    _EventLoop = asyncio.BaseEventLoop  # typed without abstract methods
+else:
+    _EventLoop = asyncio.AbstractEventLoop
+
 __all__ = ["Deadlock", "Loop", "World"]
 
 _T = TypeVar("_T")
@@ -161,7 +165,7 @@ class World:
         return None
 
 
-class Loop(asyncio.AbstractEventLoop):
+class Loop(_EventLoop):
     """The event loop of a simulated process, which can be stopped for a time, or die.
 
     Attributes:

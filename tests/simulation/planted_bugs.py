@@ -10,13 +10,13 @@ from types import SimpleNamespace
 from typing import Any, TypeAlias
 from unittest.mock import patch
 
-from sqlalchemy import literal
+from sqlalchemy import delete, literal
 
-from workflow_store import InMemoryWorkflowStore, memory
-from workflow_store.sql import database, group_commit, methods, retry, unsettled
-from workflow_store.sql.dialects import POSTGRESQL
+from workflow_store import InMemoryWorkflowStore, RunSnapshot, memory
+from workflow_store.sql import database, group_commit, methods, retry, rows, unsettled, views
+from workflow_store.sql.dialects import POSTGRESQL, UtcDateTime
 from workflow_store.sql.dialects.postgresql import dialect, sessions, timeouts
-from workflow_store.sql.models import UtcDateTime
+from workflow_store.sql.models import ClaimRow
 from workflow_store.sql.queries import claims
 
 from . import environment
@@ -240,8 +240,8 @@ def no_fence(replace: Replace) -> None:
     async def write(self: Any, *arguments: Any, **keywords: Any) -> Any:
         return await self._database.write(*arguments, **keywords)
 
-    old = replace(database.FencedDatabase, "__init__", init)
-    replace(database.FencedDatabase, "write", write)
+    old = replace(views.FencedDatabase, "__init__", init)
+    replace(views.FencedDatabase, "write", write)
 
 
 @_bug
@@ -261,7 +261,7 @@ def load_run_in_two(replace: Replace) -> None:
 
     async def load_run(self: Any, run: str) -> Any:
         state = await self.get_run(run)
-        return state and memory.RunSnapshot(state, await self.list_steps(run))
+        return state and RunSnapshot(state, await self.list_steps(run))
 
     replace(methods.StoreMethods, "load_run", load_run)
 
@@ -272,7 +272,7 @@ def missing_run_is_ignored(replace: Replace) -> None:
 
     async def upsert_step(self: Any, run: str, step: Any) -> None:
         executor = self._executor
-        await executor.write(executor.writes.upsert_step, methods.rows.step_row, run, step)
+        await executor.write(executor.writes.upsert_step, rows.step_row, run, step)
 
     replace(methods.StoreMethods, "upsert_step", upsert_step)
 
@@ -285,7 +285,7 @@ def lease_by_the_clients_clock(replace: Replace) -> None:
         return await old(connection, SimpleNamespace(now=now), *arguments)
 
     def now(plus_s: Any) -> Any:
-        ends = memory.datetime.now(UTC) + timedelta(seconds=plus_s.value)
+        ends = environment.ProcessDatetime.now(UTC) + timedelta(seconds=plus_s.value)
         return literal(ends, UtcDateTime)
 
     old = replace(claims, "_insert", insert)
@@ -296,7 +296,7 @@ def held_by_nobody(replace: Replace) -> None:
     """A claim is granted although the lease of another owner holds."""
 
     async def claim_run(connection: Any, kind: Any, run: str, *arguments: Any) -> Any:
-        held = claims.delete(claims.ClaimRow).where(claims.ClaimRow.run_task_id == run)
+        held = delete(ClaimRow).where(ClaimRow.run_task_id == run)
         await connection.execute(held)
         return await old(connection, kind, run, *arguments)
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from random import Random
+from typing import Any, TypeVar
 
-from workflow_store import InMemoryWorkflowStore, RunSnapshot
+from workflow_store import InMemoryWorkflowStore
 
 from .checker import Kind, Operation, Outcome, explain
 from .environment import new_store, new_world
@@ -15,6 +16,8 @@ from .loop import Deadlock, Loop, World
 from .workload import Client, History, Process
 
 __all__ = ["Result", "simulate"]
+
+_T = TypeVar("_T")
 
 LIMIT_S = 300.0
 """A simulation that takes longer hangs: all timeouts together are shorter."""
@@ -157,8 +160,8 @@ def _heal(world: World) -> None:
         session.resume()
 
 
-def _await(world: World, coroutine: object, process: Process) -> object:
-    task = process.loop.create_task(coroutine)  # type: ignore[arg-type]
+def _await(world: World, coroutine: Coroutine[Any, Any, _T], process: Process) -> _T:
+    task = process.loop.create_task(coroutine)
     world.run(task.done, LIMIT_S)
     return task.result()
 
@@ -179,11 +182,7 @@ def _read_at_the_end(world: World, history: History, processes: list[Process]) -
                 history.violations.append(f"not available when all is well again: {error!r}")
                 continue
             operation.ended, operation.ended_at = history.tick(), history.now()
-            if isinstance(snapshot, RunSnapshot):
-                operation.answer = (
-                    history.seen_run(snapshot.run),
-                    history.seen_steps(snapshot.steps),
-                )
+            operation.answer = history.seen_snapshot(snapshot)
             history.operations[run].append(operation)
     for process in processes:
         _await(world, process.store.close(), process)

@@ -6,7 +6,7 @@ import re
 import sqlite3
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from typing import Any, NamedTuple, TypeAlias
 
 from sqlalchemy.dialects import sqlite
@@ -75,8 +75,8 @@ class Batched(NamedTuple):
 
 @cache
 def _batched() -> dict[str, Batched]:
-    ours = Statements(POSTGRESQL, PGDialect_asyncpg(), None)
-    theirs = Statements(SQLITE, sqlite.dialect(), None)  # type: ignore[no-untyped-call]
+    ours = Statements(POSTGRESQL, PGDialect_asyncpg(), None)  # type: ignore[no-untyped-call]
+    theirs = Statements(SQLITE, sqlite.dialect(), None)
     found: dict[str, Batched] = {}
     for name in ("create_run", "update_context", "delete_run", "upsert_step", "commit_step"):
         for fenced in (False, True):
@@ -141,7 +141,7 @@ class Database:
         self.connection = sqlite3.connect(":memory:", isolation_level=None)
         self.connection.create_function("clock_timestamp", 1, self._time)
         self.connection.execute("PRAGMA foreign_keys=ON")
-        dialect = sqlite.dialect()  # type: ignore[no-untyped-call]
+        dialect = sqlite.dialect()
         for table in Base.metadata.sorted_tables:
             self.connection.execute(str(CreateTable(table).compile(dialect=dialect)))
             for index in table.indexes:
@@ -186,9 +186,9 @@ class Database:
         try:
             return self._execute(sql, arguments)
         finally:
-            for time, *statement in executed:
-                self.clock = lambda time=time: time  # type: ignore[misc]
-                self.execute_in_transaction(*statement)
+            for time, sql_, arguments_ in executed:
+                self.clock = partial(float, time)
+                self.execute_in_transaction(sql_, arguments_)
             self.clock = clock
 
     def _execute(self, sql: str, arguments: Sequence[Any]) -> Answer:

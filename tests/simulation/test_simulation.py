@@ -84,7 +84,7 @@ def test_a_task_that_nothing_wakes_is_a_deadlock() -> None:
 def test_a_crashed_process_does_nothing_more() -> None:
     world = World(1)
     loop = Loop(world, "process")
-    done = []
+    done: list[str] = []
     loop.call_later(2, done.append, "late")
     world.later(1, loop.crash)
     world.run_for(3)
