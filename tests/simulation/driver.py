@@ -13,7 +13,8 @@ import asyncpg
 
 from .faults import Faults
 from .loop import Loop
-from .server import Fate, Message, Server, Session
+from .server import Server
+from .sessions import Fate, Message, Session
 from .sql import columns_of
 
 __all__ = ["Connection", "connect"]

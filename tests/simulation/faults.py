@@ -6,7 +6,7 @@ from random import Random
 
 import asyncpg
 
-from .server import Fate
+from .sessions import Fate
 
 __all__ = ["MESSAGE_FAULTS", "Faults"]
 

@@ -180,17 +180,6 @@ def last_of_a_batch_is_lost(replace: Replace) -> None:
 
 
 @_bug
-def batch_is_reversed(replace: Replace) -> None:
-    """Of two writes with one key in a batch, the first one wins."""
-
-    async def settle(self: Any, statement: Any, batch: list[Any]) -> None:
-        first = {waiting.key: waiting.row for waiting in reversed(batch)}
-        await old(self, statement, [w._replace(row=first[w.key]) for w in batch])
-
-    old = replace(_GroupCommit, "_settle", settle)
-
-
-@_bug
 def answer_of_another(replace: Replace) -> None:
     """The callers of a batch receive each other's answers."""
 

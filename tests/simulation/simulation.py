@@ -10,10 +10,12 @@ from typing import Any, TypeVar
 
 from workflow_store import InMemoryWorkflowStore
 
-from .checker import Kind, Operation, Outcome, explain
+from .checker import explain
 from .environment import new_store, new_world
+from .history import History
 from .loop import Deadlock, Loop, World
-from .workload import Client, History, Process
+from .model import Kind, Operation, Outcome
+from .workload import Client, Process
 
 __all__ = ["Result", "simulate"]
 

@@ -9,9 +9,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from simulation.checker import Kind, Operation, Outcome, Written, explain
+from simulation.checker import explain
 from simulation.environment import simulated
 from simulation.loop import Deadlock, Loop, World
+from simulation.model import Kind, Operation, Outcome, Written
 from simulation.planted_bugs import BUGS, planted
 from simulation.simulation import simulate
 
