@@ -39,7 +39,7 @@ class Faults:
         self._scale_s = random.choice([0.0005, 0.002, 0.01])
         kinds = list(MESSAGE_FAULTS)
         self.kinds = random.sample(kinds, random.choice([0, 1, 1, 2, 3, 6]))
-        self.rate = random.choice([0.01, 0.03, 0.1]) if self.kinds else 0.0
+        self.rate = random.choice([0.02, 0.08, 0.2]) if self.kinds else 0.0
         self._pause_s = random.choice([0.2, 1.5, 4.0])
 
     def latency(self) -> float:

@@ -33,17 +33,21 @@ def test_no_order_of_events_breaks_the_contract(first: int) -> None:
         assert result.violations == [], f"python -m tests.simulation --seed {seed} --trace"
 
 
-@pytest.mark.parametrize("seed", [])
-def test_a_seed_that_once_broke_the_contract_no_longer_does(seed: int) -> None:
-    assert simulate(seed).violations == []
-
-
 @pytest.mark.parametrize(
-    ("bug", "seed"), [("blind_retry", 84), ("read_back_believes", 3), ("read_does_not_wait", 70)]
+    "bug",
+    [
+        "cancelled_caller_drops_another",
+        "commit_step_in_two",
+        "delete_leaves_steps",
+        "executed_twice",
+        "held_by_nobody",
+        "last_of_a_batch_is_lost",
+        "read_back_believes",
+    ],
 )
-def test_a_planted_bug_is_found(bug: str, seed: int) -> None:
+def test_a_planted_bug_is_found(bug: str) -> None:
     with planted(bug):
-        assert simulate(seed).violations != []
+        assert any(simulate(seed).violations for seed in range(50))
 
 
 def test_each_planted_bug_has_a_description() -> None:
