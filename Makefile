@@ -12,7 +12,7 @@ PYTEST := -m pytest --numprocesses $(strip $(JOBS)) --dist worksteal
 # If set, each program that a test starts would compile the package again, for two seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test test-all coverage check docs bench format clean
+.PHONY: help demo test test-all coverage check docs bench simulate format clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -73,6 +73,9 @@ docs: $(SITE)/.ready  ## the documentation as a site, in site/
 
 bench: $(BENCH)/.ready  ## compare with the alternatives; ARGS=--quick for a short run
 	$(BENCH)/bin/python -m benchmarks $(ARGS)
+
+simulate: $(VENV)/.ready  ## simulated faults, a seed each; ARGS='--seeds 0-100000 --processes 2'
+	$(BIN)/python -m tests.simulation $(ARGS)
 
 format: $(VENV)/.ready  ## format, and fix what can be fixed automatically
 	$(BIN)/ruff format .
