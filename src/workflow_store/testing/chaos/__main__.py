@@ -72,7 +72,8 @@ def _run(plan: Plan, keep: Path | None) -> Result:
         result = asyncio.run(Round(plan, Path(name)).run())
         if keep is not None and (result.violations or result.undocumented or result.hangs):
             kept = keep / f"{plan.database}-{plan.seed}-{plan.number}"
-            shutil.copytree(name, kept, ignore=shutil.ignore_patterns("data"), dirs_exist_ok=True)
+            shutil.rmtree(kept, ignore_errors=True)
+            shutil.copytree(name, kept, ignore=shutil.ignore_patterns("data"))
             (kept / "violations.txt").write_text("\n\n".join(map(str, result.violations)))
         return result
 

@@ -40,7 +40,7 @@ class Violation:
     Attributes:
         rule: the promise that was not kept.
         operation: the call whose answer shows it.
-        culprit: the earlier call whose effect at that moment would explain the answer.
+        culprit: the earlier call that explains the answer if it took effect late, or twice.
         before: calls of this run that ended or began shortly before, in the order of their begin.
     """
 
@@ -52,7 +52,7 @@ class Violation:
     def __str__(self) -> str:
         lines = [f"{self.rule}: {self.operation}"]
         if self.culprit is not None:
-            lines.append(f"  explained by an effect at that moment of: {self.culprit}")
+            lines.append(f"  explained by a later or second effect of: {self.culprit}")
         return "\n".join([*lines, *(f"    {operation}" for operation in self.before)])
 
 

@@ -79,14 +79,36 @@ class Model:
         return self._write(operation)
 
     def effect(self, operation: Operation) -> Change | None:
-        """Return what a write would do, whatever its fence and its outcome; None for a read."""
+        """Return what a write does, whatever its fence; None for reads and known claims."""
         if operation.method in _READS:
             return None
         if operation.method in CLAIM_METHODS:
-            return unknown_claim(operation)
+            return unknown_claim(operation) if operation.is_unknown else None
         return self._effect(operation).change
 
     # -- values ---------------------------------------------------------------------------
+
+    def values(self, operation: Operation) -> set[int]:
+        """Return the values that a write would write, or that a read returned."""
+        if operation.method == "list_steps":
+            shown = {"steps": operation.answer}
+        elif operation.method == "load_run":
+            shown = operation.answer
+        else:
+            shown = {"state": operation.answer} if operation.method == "get_run" else {}
+            if operation.method == "get_step":
+                shown = {"step": operation.answer}
+        found: set[int] = set()
+        for name, value in {**operation.arguments, **(shown or {})}.items():
+            if value is None:
+                continue
+            if name in {"state", "run"}:
+                found.update(self._row(value))
+            elif name == "context":
+                found.add(self._value(value))
+            elif name in {"step", "steps"}:
+                found.update(map(self._value, value if name == "steps" else [value]))
+        return found
 
     def _value(self, value: Any) -> int:
         return self._values.setdefault(json.dumps(value), len(self._values) + 1)

@@ -43,7 +43,7 @@ class Failure(NamedTuple):
 
     Attributes:
         call: the call.
-        culprit: an earlier call that would explain it if it took effect at that moment.
+        culprit: an earlier call that would explain it if it took effect once more.
         decided: False if the search was given up.
     """
 
@@ -79,19 +79,28 @@ class Search:
         self._visits = 0
 
     def failures(self) -> Iterator[Failure]:
-        """Yield the calls that nothing explains; after each, the search goes on."""
+        """Yield the calls that nothing explains; after each that is decided, the search goes on."""
         for time, kind, call in self._events():
             self._now = time
             self._visits = 0
-            if kind == _BEGIN:
-                self._begin(call)
-            elif kind == _GONE:
-                self._gone(call)
-            elif call.optional:
-                if call.bit in self._under_way:
-                    self._unknown.setdefault(call.operation.store, set()).add(call)
-            elif (failure := self._end(call)) is not None:
+            try:
+                failure = self._step(kind, call)
+            except _TooManyError:
+                yield Failure(call, None, decided=False)
+                return
+            if failure is not None:
                 yield failure
+
+    def _step(self, kind: int, call: Call) -> Failure | None:
+        if kind == _BEGIN:
+            self._begin(call)
+        elif kind == _GONE:
+            self._gone(call)
+        elif not call.optional:
+            return self._end(call)
+        elif self._under_way.get(call.bit) is call:
+            self._unknown.setdefault(call.operation.store, set()).add(call)
+        return None
 
     def _events(self) -> list[tuple[int, int, Call]]:
         events = []
@@ -116,14 +125,10 @@ class Search:
     def _end(self, call: Call) -> Failure | None:
         failure = None
         before = self._configurations
-        try:
-            after = self._after(before, call)
-            if not after:
-                culprit, after = self._culprit(before, call)
-                failure = Failure(call, culprit, decided=True)
-        except _TooManyError:
-            after = set()
-            failure = Failure(call, None, decided=False)
+        after = self._after(before, call)
+        if not after:
+            culprit, after = self._culprit(before, call)
+            failure = Failure(call, culprit, decided=True)
         if not after:
             gone = ~(call.bit | call.supersedes)
             after = {(call.adopt(state), bits & gone) for state, bits in [*before][:8]}
@@ -196,11 +201,13 @@ class Search:
                 others = [call for call in others if call not in found]
         return relevant
 
+    # -- the cause ------------------------------------------------------------------------
+
     def _culprit(
         self, configurations: set[_Configuration], call: Call
     ) -> tuple[Operation | None, set[_Configuration]]:
         """Return an earlier call that would explain another if it took effect now."""
-        under_way = {id(other.operation) for other in self._under_way.values()}
+        under_way = {id(other.operation) for other in self._under_way.values() if other.writes}
         earlier = [
             operation
             for operation in self._operations
@@ -217,7 +224,21 @@ class Search:
             possible = {(state, bits) for state, bits in changed if state is not None}
             if possible and (after := self._after(possible, call)):
                 return operation, after
-        return None, set()
+        return self._writer(configurations, call, earlier), set()
+
+    def _writer(
+        self, configurations: set[_Configuration], call: Call, earlier: list[Operation]
+    ) -> Operation | None:
+        """Return the writer of a value that a read returned and that is in no possible state."""
+        if call.writes or call.operation.error is not None:
+            return None
+        shown = self._model.values(call.operation)
+        for state, _ in configurations:
+            shown -= {state.fields, state.context, *state.steps}
+        for operation in earlier:
+            if self._model.effect(operation) and shown & self._model.values(operation):
+                return operation
+        return None
 
 
 def _without_dominated(
