@@ -103,8 +103,10 @@ class SchemaMismatchError(WorkflowStoreError):
 class StoreUnavailableError(WorkflowStoreError):
     """The database cannot be reached, stays locked, or timed out, after bounded retries.
 
-    A write was applied completely or not at all, and which of the two is unknown. It is safe to
-    repeat: repeating a call leaves the same state.
+    A write was applied completely or not at all, and which of the two is unknown. A later read
+    of the run through the same store object shows it: until the write can no longer take effect,
+    such a read waits, or raises this error, too. Repeating the call leaves the same state, unless
+    another process has written since.
     """
 
 

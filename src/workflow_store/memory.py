@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import heapq
 import itertools
 from collections import Counter
@@ -18,6 +19,7 @@ from .store import ResumableWorkflowStore, RunClaim, RunPage, RunSnapshot, Store
 from .validation import (
     MAX_BATCH,
     MAX_LIMIT,
+    check_event_loop,
     validated_claim,
     validated_identifier,
     validated_lease,
@@ -97,7 +99,7 @@ class _Contents:
     runs: dict[str, _Run] = field(default_factory=dict)
     step_seqs: Iterator[int] = field(default_factory=itertools.count)
     tokens: Iterator[int] = field(default_factory=lambda: itertools.count(1))
-    is_open: bool = False
+    loop: asyncio.AbstractEventLoop | None = None
 
 
 class InMemoryWorkflowStore(ResumableWorkflowStore):
@@ -114,10 +116,14 @@ class InMemoryWorkflowStore(ResumableWorkflowStore):
     # -- open and close ---------------------------------------------------------------
 
     async def open(self) -> None:
-        self._contents.is_open = True
+        if self._contents.loop is not None:
+            self._check_open()
+        self._contents.loop = asyncio.get_running_loop()
 
     async def close(self) -> None:
-        self._contents.is_open = False
+        if self._contents.loop is not None:
+            self._check_open()
+        self._contents.loop = None
         self._contents.runs.clear()
 
     # -- runs -------------------------------------------------------------------------
@@ -288,8 +294,9 @@ class InMemoryWorkflowStore(ResumableWorkflowStore):
     # -- shared by the methods --------------------------------------------------------
 
     def _check_open(self) -> None:
-        if not self._contents.is_open:
+        if self._contents.loop is None:
             raise StoreClosedError
+        check_event_loop(self._contents.loop)
 
     def _check_fence(self) -> None:
         """Raise `ClaimLostError` in a fenced view. Called by every write after validation."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from .errors import InvalidStateError
+from .errors import InvalidStateError, WorkflowStoreError
 from .state import (
     MAX_IDENTIFIER_BYTES,
     TaskStatus,
@@ -18,8 +19,9 @@ from .state import (
 from .store import RunClaim
 
 __all__ = [
-    "MAX_BATCH", "MAX_LEASE_S", "MAX_LIMIT", "validated_claim", "validated_identifier",
-    "validated_lease", "validated_number", "validated_run", "validated_step", "validated_time",
+    "MAX_BATCH", "MAX_LEASE_S", "MAX_LIMIT", "check_event_loop", "validated_claim",
+    "validated_identifier", "validated_lease", "validated_number", "validated_run",
+    "validated_step", "validated_time",
 ]  # fmt: skip
 
 MAX_LIMIT = 1_000
@@ -29,6 +31,19 @@ MAX_LEASE_S = 365 * 86_400.0
 _StateT = TypeVar("_StateT", bound=BaseModel)
 
 _STEP_FIELDS = frozenset(WorkflowStepState.model_fields)
+
+
+def check_event_loop(loop: asyncio.AbstractEventLoop) -> None:
+    """Check that a store is used in the event loop in which it was opened.
+
+    Raises:
+        WorkflowStoreError: another loop is running.
+    """
+    if loop is not asyncio.get_running_loop():
+        raise WorkflowStoreError(
+            "The store was opened in another event loop: open a store in each loop, and close it "
+            "before the loop ends. In a process that was forked, open a new store."
+        )
 
 
 def validated_identifier(value: str, *, name: str) -> str:

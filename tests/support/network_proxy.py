@@ -1,4 +1,4 @@
-"""A TCP proxy in front of a server, which can stop passing bytes on without closing."""
+"""A TCP proxy in front of a server, which can stop passing bytes on, or lose an answer."""
 
 from __future__ import annotations
 
@@ -22,6 +22,18 @@ class Network:
         self._passing.set()
         self._under_way: set[asyncio.Task[None]] = set()
         self._cut_at: bytes | None = None
+        self._lose_answer_to: bytes | None = None
+        self.answer_lost = asyncio.Event()
+        """Set when the server has answered and the client will never know."""
+        self._closing = asyncio.Event()
+
+    def lose_answer_to(self, sent: bytes) -> None:
+        """Lose the answer to the bytes that contain these; `close_lost` ends the connection."""
+        self._lose_answer_to = sent
+
+    def close_lost(self) -> None:
+        """Close the connection whose answer was lost."""
+        self._closing.set()
 
     def cut(self) -> None:
         self._passing.clear()
@@ -40,7 +52,10 @@ class Network:
         with contextlib.suppress(OSError, asyncio.CancelledError):
             await self._passing.wait()
             theirs, to_them = await self._to_server()
-            await asyncio.gather(self._pass_on(reader, to_them), self._pass_on(theirs, writer))
+            loses = asyncio.Event()
+            await asyncio.gather(
+                self._pass_on(reader, to_them, loses), self._pass_back(theirs, writer, loses)
+            )
         writer.close()
         self._under_way.discard(task)
 
@@ -58,12 +73,32 @@ class Network:
             return await asyncio.open_unix_connection(f"{host}/.s.PGSQL.{port}")
         return await asyncio.open_connection(host, port)
 
-    async def _pass_on(self, from_: asyncio.StreamReader, to: asyncio.StreamWriter) -> None:
+    async def _pass_on(
+        self, from_: asyncio.StreamReader, to: asyncio.StreamWriter, loses: asyncio.Event
+    ) -> None:
         try:
             while received := await from_.read(65536):
+                if self._lose_answer_to is not None and self._lose_answer_to in received:
+                    self._lose_answer_to = None
+                    loses.set()
                 if self._cut_at is not None and self._cut_at in received:
                     self._cut_at = None
                     self.cut()
+                await self._passing.wait()
+                to.write(received)
+                await to.drain()
+        finally:
+            to.close()
+
+    async def _pass_back(
+        self, from_: asyncio.StreamReader, to: asyncio.StreamWriter, loses: asyncio.Event
+    ) -> None:
+        try:
+            while received := await from_.read(65536):
+                if loses.is_set():
+                    self.answer_lost.set()
+                    await self._closing.wait()
+                    return
                 await self._passing.wait()
                 to.write(received)
                 await to.drain()

@@ -1,66 +1,45 @@
-"""Runs statements: on an engine, behind a claim, or in a caller's transaction."""
+"""Runs statements on an engine."""
 
 from __future__ import annotations
 
 import asyncio
-from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeAlias, TypeVar
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from contextvars import Context
+from functools import partial
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.util import await_only, greenlet_spawn
 
-from ..errors import StoreClosedError, WorkflowStoreError
-from ..store import RunClaim
+from ..errors import StoreClosedError, StoreUnavailableError, WorkflowStoreError
 from . import migrate
-from .dialects import DriverCall, EngineOptions, ErrorKind, StoreDialect
-from .errors import to_store_error, translate_errors
+from .dialects import DriverCall, EngineOptions, ErrorKind, UnknownOutcomeError
+from .errors import to_store_error
+from .executor import Executor, RowMaker
 from .group_commit import GroupCommit, Row
-from .queries.claims import raise_claim_lost
-from .queries.compiler import Read, Statement, Write
-from .queries.statements import Statements, Writes
+from .queries.compiler import Read, Write
+from .queries.statements import Statements
 from .retry import RetryPolicy
+from .unsettled import Unsettled
 from .urls import DatabaseUrl
 
 if TYPE_CHECKING:
     from .telemetry.spans import PendingWrite, Telemetry
 
-__all__ = ["BoundDatabase", "Database", "Executor", "FencedDatabase", "shielded"]
+__all__ = ["Database", "shielded"]
+
+_LOG = logging.getLogger("workflow_store.store")
+
+_SETTLE_S = 1.0
+"""How long a batch of unknown outcome holds up the next one; most sessions end at once."""
+
+_POLL_S = (0.01, 1.0)
+"""The first and the longest pause between two looks at a session that does not end."""
 
 _T = TypeVar("_T")
 _P = ParamSpec("_P")
-
-RowMaker: TypeAlias = Callable[Concatenate[StoreDialect, _P], Row]
-"""Builds the row of a write from the dialect and the arguments of the call."""
-
-
-class Executor(ABC):
-    """Runs the statements of the hot path.
-
-    Attributes:
-        dialect: the dialect of the database.
-        statements: the reads.
-        writes: the writes.
-    """
-
-    dialect: StoreDialect
-    statements: Statements
-    writes: Writes
-
-    @abstractmethod
-    async def read(self, read: Read, key: Row, *, subject: str = "run") -> list[Row]:
-        """Return the rows of a read, all of one snapshot. Errors name `subject` and its key."""
-
-    @abstractmethod
-    async def write(
-        self, write: Write, make_row: RowMaker[_P], *args: _P.args, **kwargs: _P.kwargs
-    ) -> Any:
-        """Write the row that `make_row` builds from the arguments.
-
-        Returns:
-            A false value if the row was not written: its run or claim does not exist. Else a
-            true value; the returned row, if the statement returns rows.
-        """
 
 
 class Database(Executor):
@@ -69,6 +48,9 @@ class Database(Executor):
     Statements bypass SQLAlchemy's execution and use raw connections of the engine's pool: one
     thread hop on SQLite and one round trip on PostgreSQL, instead of five hops and three round
     trips through `AsyncEngine.begin()`. The engine is disposed by its owner.
+
+    An attempt whose outcome is unknown, because the server did not answer, is never repeated.
+    Its session is terminated, and what it was to write is read back.
     """
 
     def __init__(
@@ -94,9 +76,13 @@ class Database(Executor):
             self._commit, fails_alone=lambda error: type(error) is WorkflowStoreError
         )
         self._tasks: set[asyncio.Future[Any]] = set()
+        self._unsettled = Unsettled()
         self._closed = False
+        self.loop = asyncio.get_running_loop()
 
     async def read(self, read: Read, key: Row, *, subject: str = "run") -> list[Row]:
+        if self._unsettled.attempts:
+            await self._settled((key[0],) if subject == "run" else None)
         return await shielded(
             self._with_retries(lambda: self._fetch(read, key), f" for {subject} {key[0]!r}"),
             self._tasks,
@@ -114,7 +100,14 @@ class Database(Executor):
             if self._closed:
                 raise StoreClosedError("The store was closed while the call was waiting.")
             row = make_row(self.dialect, *args, **kwargs)
-            return await self._group_commit.write(write, write.key(row), row, _size(row), note)
+            if self._unsettled.attempts:
+                await self._settled((row[0],))
+            try:
+                return await self._group_commit.write(write, write.key(row), row, _size(row), note)
+            except asyncio.CancelledError:
+                if (batch := self._group_commit.batch_under_way()) is not None:
+                    self._unsettled.add(batch, (row[0],))
+                raise
         finally:
             self._group_commit.room.release()
 
@@ -123,6 +116,7 @@ class Database(Executor):
         work: Callable[[AsyncConnection], Awaitable[_T]],
         purpose: str,
         *,
+        runs: Collection[str] | None = None,
         writes: bool = True,
     ) -> _T:
         """Run a function in one transaction and return its result after the commit.
@@ -131,19 +125,36 @@ class Database(Executor):
             work: receives the connection, with the tables in their schema. It is called again
                 for each retry.
             purpose: named in an error.
+            runs: the runs that it reads or writes; None for any.
             writes: whether it writes.
         """
 
         async def attempt() -> _T:
+            if self._unsettled.attempts:
+                await self._settled(runs, doubtful=True)
             async with (
-                self.engine.connect() as connection,
-                self.dialect.transaction(connection, self._options, writes=writes),
+                self._connect() as (connection, session),
+                self.dialect.transaction(connection, self._options, session if writes else None),
             ):
                 if self._schema is not None:
                     await connection.execution_options(schema_translate_map={None: self._schema})
                 return await work(connection)
 
-        return await shielded(self._with_retries(attempt, f" for {purpose}"), self._tasks)
+        async def run() -> _T:
+            try:
+                return await self._with_retries(attempt, f" for {purpose}")
+            except StoreUnavailableError as error:
+                if isinstance(error.__cause__, UnknownOutcomeError):
+                    self._end_session(error.__cause__, runs)
+                raise
+
+        def abandoned(task: asyncio.Future[_T]) -> None:
+            if writes:
+                self._unsettled.add(task, runs)
+
+        if self._unsettled.attempts:
+            await self._settled(runs)
+        return await shielded(run(), self._tasks, abandoned)
 
     async def drain(self) -> None:
         """Accept no further write, and wait until all calls have ended."""
@@ -151,10 +162,21 @@ class Database(Executor):
         await self._group_commit.drain()
         while self._tasks:
             await asyncio.wait(set(self._tasks))
+        await self._unsettled.close(_SETTLE_S)
+
+    # -- writes -------------------------------------------------------------------------
 
     async def _commit(
         self, write: Write, rows: list[Row], pending: list[PendingWrite]
     ) -> list[Any]:
+        """Write rows in one transaction; return a result, or an error, for each."""
+        if self._unsettled.attempts and (
+            blocked := self._unsettled.blocked({row[0] for row in rows})
+        ):
+            free = [row for row in rows if row[0] not in blocked]
+            results = iter(await self._commit(write, free, pending) if free else ())
+            return [blocked.get(row[0]) or next(results) for row in rows]
+
         async def attempt() -> list[Any]:
             try:
                 return await self._execute(write, rows)
@@ -165,28 +187,34 @@ class Database(Executor):
                     return [False]
                 raise
 
-        if self._telemetry is None:
-            return await self._with_retries(attempt)
-        with self._telemetry.commit(pending):
-            return await self._with_retries(attempt)
-
-    async def _with_retries(self, attempt: Callable[[], Awaitable[_T]], purpose: str = "") -> _T:
         try:
-            return await self._retry.run(attempt)
-        except WorkflowStoreError:
+            if self._telemetry is None:
+                return await self._with_retries(attempt)
+            with self._telemetry.commit(pending):
+                return await self._with_retries(attempt)
+        except StoreUnavailableError as error:
+            if isinstance(error.__cause__, UnknownOutcomeError):
+                over = self._end_session(error.__cause__, {row[0] for row in rows})
+                return await self._read_back(write, rows, over, error)
             raise
-        except Exception as error:
-            if self.dialect.classify_error(error).kind is ErrorKind.SCHEMA:
-                await migrate.check(self.engine, schema=self._schema, options=self._options)
-                raise migrate.altered_tables_error(self._url) from error
-            raise to_store_error(error, self._url, purpose) from error
 
-    async def _fetch(self, read: Read, values: Row) -> list[Row]:
-        """Return the rows of the statements, all of one snapshot."""
-        calls = [(statement.sql, statement.arguments(values)) for statement in read]
-        return await self._on_connection(
-            lambda driver: self.dialect.fetch(driver, calls, self._options)
-        )
+    async def _read_back(
+        self, write: Write, rows: list[Row], over: asyncio.Future[None], error: Exception
+    ) -> list[Any]:
+        """Return True for each row that is as it was to be written, else the error.
+
+        A row that equals what was to be written is success even if another process wrote it: no
+        observer can distinguish the two. Any other row may have been written and replaced since.
+        """
+        results: list[Any] = [error] * len(rows)
+        await asyncio.wait([over], timeout=_SETTLE_S)
+        if over.done() and write.applied is not None:
+            read = write.applied()
+            with contextlib.suppress(WorkflowStoreError):
+                for number, row in enumerate(rows):
+                    if await self._with_retries(partial(self._fetch, read, row)):
+                        results[number] = True
+        return results
 
     async def _execute(self, write: Write, rows: Sequence[Row]) -> list[Any]:
         """Write rows of different keys in one transaction, and commit.
@@ -201,115 +229,101 @@ class Database(Executor):
                 for statement in write.single
             ]
             return await self._on_connection(
-                lambda driver: self.dialect.execute(driver, calls, self._options)
+                lambda driver, session: self.dialect.execute(driver, calls, self._options, session)
             )
-        results = await self._fetch((write.batched,), list(zip(*rows, strict=True)))
+        columns = list(zip(*rows, strict=True))
+        results = await self._fetch((write.batched,), columns, writes=True)
         width = len(write.match_key(rows[0]))
         written = {tuple(result[:width]): result for result in results}
         return [written.get(write.match_key(row)) for row in rows]
 
-    async def _on_connection(self, call: Callable[[Any], Awaitable[_T]]) -> _T:
-        """Call with a connection of the pool, which receives no closed connection back."""
+    # -- attempts -----------------------------------------------------------------------
+
+    async def _with_retries(self, attempt: Callable[[], Awaitable[_T]], purpose: str = "") -> _T:
+        try:
+            return await self._retry.run(attempt)
+        except WorkflowStoreError:
+            raise
+        except Exception as error:
+            if self.dialect.classify_error(error).kind is ErrorKind.SCHEMA:
+                await migrate.check(self.engine, schema=self._schema, options=self._options)
+                raise migrate.altered_tables_error(self._url) from error
+            raise to_store_error(error, self._url, purpose) from error
+
+    async def _fetch(self, read: Read, values: Row, *, writes: bool = False) -> list[Row]:
+        """Return the rows of the statements, all of one snapshot."""
+        calls = [(statement.sql, statement.arguments(values)) for statement in read]
+        return await self._on_connection(
+            lambda driver, session: self.dialect.fetch(
+                driver, calls, self._options, session, writes=writes
+            )
+        )
+
+    async def _on_connection(self, call: Callable[[Any, Any], Awaitable[_T]]) -> _T:
+        """Call with a pooled connection and its session; the pool keeps no closed connection."""
 
         def run() -> _T:
-            connection = self.engine.sync_engine.raw_connection()
-            try:
-                while self.dialect.is_closed(connection.driver_connection):
-                    connection.invalidate()
+            while True:
+                connection = self.engine.sync_engine.raw_connection()
+                driver = connection.driver_connection
+                try:
+                    session = self.dialect.known_session(connection) or await_only(
+                        self.dialect.open_session(connection, self._options)
+                    )
+                    if session is not None:
+                        return await_only(call(driver, session))
+                finally:
+                    if self.dialect.is_closed(driver):
+                        connection.invalidate()
                     connection.close()
-                    connection = self.engine.sync_engine.raw_connection()
-                return await_only(call(connection.driver_connection))
-            finally:
-                if self.dialect.is_closed(connection.driver_connection):
-                    connection.invalidate()
-                connection.close()
 
         # One greenlet for all three: each method of AsyncEngine starts its own.
         return await greenlet_spawn(run)
 
+    @contextlib.asynccontextmanager
+    async def _connect(self) -> AsyncIterator[tuple[AsyncConnection, Any]]:
+        """Connect through SQLAlchemy; yield the connection and its session."""
+        while True:
+            async with self.engine.connect() as connection:
+                raw = await connection.get_raw_connection()
+                session = self.dialect.known_session(raw) or await self.dialect.open_session(
+                    raw, self._options
+                )
+                if session is not None:
+                    yield connection, session
+                    return
+                await connection.invalidate()
 
-class FencedDatabase(Executor):
-    """A database whose writes need a claim."""
+    # -- attempts that may still take effect --------------------------------------------
 
-    def __init__(self, database: Database, claim: RunClaim) -> None:
-        self.dialect = database.dialect
-        self.statements = database.statements
-        self.writes = database.statements.fenced
-        self._database = database
-        self._claim = claim
+    async def _settled(self, runs: Collection[str] | None, *, doubtful: bool = False) -> None:
+        """Wait until no earlier attempt may change the runs; None for any run."""
+        within_s = self._options["statement_timeout_s"]
+        await self._unsettled.wait(runs, within_s, doubtful=doubtful)
+        if self._closed:
+            raise StoreClosedError("The store was closed while the call was waiting.")
 
-    async def read(self, read: Read, key: Row, *, subject: str = "run") -> list[Row]:
-        return await self._database.read(read, key, subject=subject)
+    def _end_session(
+        self, unknown: UnknownOutcomeError, runs: Collection[str] | None
+    ) -> asyncio.Future[None]:
+        """Terminate the session of an attempt; the future is done when it no longer exists."""
+        # An empty context: that of one caller does not apply to all runs of a batch.
+        task = self.loop.create_task(self._ended(unknown.session), context=Context())
+        self._unsettled.add(task, runs, doubt=unknown)
+        return task
 
-    async def write(
-        self, write: Write, make_row: RowMaker[_P], *args: _P.args, **kwargs: _P.kwargs
-    ) -> Any:
-        """Write a row if the claim holds.
-
-        Raises:
-            ClaimLostError: the claim was lost; nothing was written.
-        """
-        claim = self._claim
-        written = await self._database.write(write, _fenced_row, claim, make_row, *args, **kwargs)
-        if not written:
-            # A lost token is never valid again: if the claim holds now, it held then, and the
-            # run did not exist.
-            key = (claim.run_task_id, claim.token)
-            if not await self.read(self.statements.get_claim, key):
-                raise_claim_lost(claim)
-        return written
-
-
-class BoundDatabase(Executor):
-    """The connection and the transaction of a caller."""
-
-    def __init__(self, database: Database, connection: AsyncConnection) -> None:
-        self.dialect = database.dialect
-        self.statements = database.statements
-        self.writes = database.statements.writes
-        self._connection = connection
-        self._url = DatabaseUrl(database.dialect, connection.engine.url)
-
-    async def read(self, read: Read, key: Row, *, subject: str = "run") -> list[Row]:
-        rows: list[Row] = []
-        with translate_errors(self._url):
-            for statement in read:
-                rows += (await self._run(statement, key)).all()
-        return rows
-
-    async def write(
-        self, write: Write, make_row: RowMaker[_P], *args: _P.args, **kwargs: _P.kwargs
-    ) -> bool:
-        row = make_row(self.dialect, *args, **kwargs)
-        with translate_errors(self._url):
+    async def _ended(self, session: Any) -> None:
+        pause_s, longest_s = _POLL_S
+        while session is not None:
             try:
-                async with self.dialect.savepoint(self._connection):
-                    if write.batched is not None and not write.single:
-                        arrays = [[value] for value in row]
-                        return bool((await self._run(write.batched, arrays)).all())
-                    counts = [(await self._run(one, row)).rowcount for one in write.single]
+                if await self._on_connection(
+                    lambda driver, _: self.dialect.end_session(driver, session, self._options)
+                ):
+                    return
             except Exception as error:
-                # The run may be deleted while the statement runs.
-                if self.dialect.classify_error(error).kind is ErrorKind.RUN_MISSING:
-                    return False
-                raise
-        return bool(counts[0] > 0)
-
-    async def _run(self, statement: Statement, values: Row) -> Any:
-        return await self._connection.exec_driver_sql(
-            statement.sql, tuple(statement.arguments(values))
-        )
-
-
-def _fenced_row(
-    dialect: StoreDialect,
-    claim: RunClaim,
-    make_row: RowMaker[_P],
-    /,
-    *args: _P.args,
-    **kwargs: _P.kwargs,
-) -> Row:
-    return (*make_row(dialect, *args, **kwargs), claim.run_task_id, claim.token)
+                _LOG.debug("%s: cannot end a session yet: %s", self._url.name, error)
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, longest_s)
 
 
 def _size(row: Row) -> int:
@@ -317,10 +331,15 @@ def _size(row: Row) -> int:
     return sum([len(value) for value in row if type(value) is str])
 
 
-async def shielded(work: Awaitable[_T], tasks: set[asyncio.Future[Any]]) -> _T:
+async def shielded(
+    work: Awaitable[_T],
+    tasks: set[asyncio.Future[Any]],
+    abandoned: Callable[[asyncio.Future[_T]], None] | None = None,
+) -> _T:
     """Run to completion even if the caller is cancelled. `tasks` keeps the reference.
 
-    Cancelling a statement would cost its connection.
+    Cancelling a statement would cost its connection. `abandoned` is called with the task if it
+    continues without its caller.
     """
     task = asyncio.ensure_future(work)
     tasks.add(task)
@@ -331,4 +350,9 @@ async def shielded(work: Awaitable[_T], tasks: set[asyncio.Future[Any]]) -> _T:
             task.exception()  # retrieved here, as a cancelled caller does not
 
     task.add_done_callback(ended)
-    return await asyncio.shield(task)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        if abandoned is not None and not task.done():
+            abandoned(task)
+        raise

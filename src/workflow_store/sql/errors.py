@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ..errors import StoreUnavailableError, WorkflowStoreError
-from .dialects import ErrorKind
+from .dialects import ErrorKind, UnknownOutcomeError
 from .urls import DatabaseUrl
 
 __all__ = ["to_store_error", "translate_errors"]
@@ -39,6 +39,11 @@ def to_store_error(
     """
     kind, name, advice = database.dialect.classify_error(error)
     subject = database.name + purpose
+    if isinstance(error, UnknownOutcomeError):
+        return StoreUnavailableError(
+            f"{subject} did not answer ({name}): the write may or may not have been applied. "
+            "Read the run, then repeat the call if needed."
+        )
     if kind in {ErrorKind.TRANSIENT, ErrorKind.UNAVAILABLE}:
         return StoreUnavailableError(f"{subject} is not available ({name}). {advice}".rstrip())
     return WorkflowStoreError(f"{subject} rejected the operation ({name}). {advice}".rstrip())

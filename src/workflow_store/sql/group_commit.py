@@ -51,8 +51,8 @@ class GroupCommit(Generic[S]):
 
     Args:
         commit: writes rows of different keys with a statement in one transaction and returns,
-            after its commit, a result for each row. It also receives the notes of the writes.
-            Its errors are logged.
+            after its commit, a result for each row, which may be an error. It also receives
+            the notes of the writes. Its errors are logged.
         fails_alone: returns whether one row may have caused an error; the rows of the
             transaction are then written one by one.
     """
@@ -69,6 +69,7 @@ class GroupCommit(Generic[S]):
         self._fails_alone = fails_alone
         self._turns: dict[S, deque[_Waiting]] = {}
         self._lane: asyncio.Task[None] | None = None
+        self._batch_over: asyncio.Future[None] | None = None
         self.room = asyncio.Semaphore(MAX_WAITING)
         """Acquire before building a row, release after its write."""
 
@@ -93,6 +94,15 @@ class GroupCommit(Generic[S]):
             )
         return done
 
+    def batch_under_way(self) -> asyncio.Future[None] | None:
+        """Return a future that is done when the batch under way is settled; None without one.
+
+        A write whose future is cancelled is in that batch, or is never written.
+        """
+        if self._lane is not None and self._batch_over is None:
+            self._batch_over = self._loop.create_future()
+        return self._batch_over
+
     async def drain(self) -> None:
         """Wait until all queued writes are settled."""
         while self._lane is not None:
@@ -105,12 +115,19 @@ class GroupCommit(Generic[S]):
                 statement = next(iter(self._turns))
                 batch = self._next_batch(statement)
                 await self._settle(statement, batch)
+                self._end_batch()
         finally:
             # Reached early only when the event loop shuts down: no caller may wait for ever.
             for waiting in (*batch, *(w for turn in self._turns.values() for w in turn)):
                 waiting.done.cancel()
             self._turns.clear()
             self._lane = None
+            self._end_batch()
+
+    def _end_batch(self) -> None:
+        over, self._batch_over = self._batch_over, None
+        if over is not None:
+            over.set_result(None)
 
     def _next_batch(self, statement: S) -> list[_Waiting]:
         """Remove the next batch from the queue; the rest waits its turn after the others."""
@@ -148,14 +165,16 @@ class GroupCommit(Generic[S]):
                     "%d of %d writes failed after their callers were cancelled: %s",
                     abandoned, len(batch), error,
                 )  # fmt: skip
-            for waiting in batch:
-                if not waiting.done.done():
-                    # Each caller raises an exception with a traceback of its own.
-                    exception = copy.copy(error)
-                    exception.__cause__ = error.__cause__
-                    waiting.done.set_exception(exception)
-            return
+            results = [error] * len(rows)
         result_of = dict(zip(rows, results, strict=True))
         for waiting in batch:
-            if not waiting.done.done():
-                waiting.done.set_result(result_of[waiting.key])
+            if waiting.done.done():
+                continue
+            result = result_of[waiting.key]
+            if isinstance(result, Exception):
+                # Each caller raises an exception with a traceback of its own.
+                exception = copy.copy(result)
+                exception.__cause__ = result.__cause__
+                waiting.done.set_exception(exception)
+            else:
+                waiting.done.set_result(result)

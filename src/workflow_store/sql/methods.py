@@ -24,6 +24,7 @@ from ..store import (
 from ..validation import (
     MAX_BATCH,
     MAX_LIMIT,
+    check_event_loop,
     validated_claim,
     validated_identifier,
     validated_lease,
@@ -31,7 +32,8 @@ from ..validation import (
     validated_time,
 )
 from . import rows
-from .database import Database, Executor
+from .database import Database
+from .executor import Executor
 from .queries import claims
 from .queries.listing import list_runs
 from .queries.purge import purge_batch
@@ -126,9 +128,11 @@ class ResumableMethods(StoreMethods, ResumableWorkflowStore):
 
         Raises:
             StoreClosedError: the store is not open.
+            WorkflowStoreError: it was opened in another event loop.
         """
         if self._open_database is None:
             raise StoreClosedError
+        check_event_loop(self._open_database.loop)
         return self._open_database
 
     @property
@@ -202,6 +206,7 @@ class ResumableMethods(StoreMethods, ResumableWorkflowStore):
                 connection, database.dialect, run_task_id, owner, lease_s
             ),
             f"run {run_task_id!r}",
+            runs=[run_task_id],
         )
 
     async def claim_abandoned_runs(
@@ -238,4 +243,5 @@ class ResumableMethods(StoreMethods, ResumableWorkflowStore):
         await database.transaction(
             lambda connection: claims.release_claim(connection, claim),
             f"run {claim.run_task_id!r}",
+            runs=[claim.run_task_id],
         )

@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 
-from .dialects import ErrorKind
+from .dialects import ErrorKind, UnknownOutcomeError
 from .urls import DatabaseUrl
 
 if TYPE_CHECKING:
@@ -30,6 +30,9 @@ _QUIET_S = 1.0
 class RetryPolicy:
     """Repeats an operation after a transient error, a bounded number of times.
 
+    An attempt whose outcome is unknown is not repeated: another process may have read or
+    replaced what it wrote.
+
     Args:
         database: classifies the errors and is named in the log.
     """
@@ -44,6 +47,8 @@ class RetryPolicy:
         for number, delay_s in enumerate(_DELAYS_S, start=1):
             try:
                 return await attempt()
+            except UnknownOutcomeError:
+                raise
             except Exception as error:
                 info = self._database.dialect.classify_error(error)
                 if info.kind is not ErrorKind.TRANSIENT:

@@ -10,17 +10,19 @@ from typing import TYPE_CHECKING, Any, Unpack
 from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from ..errors import SchemaMismatchError
+from ..errors import SchemaMismatchError, StoreClosedError
 from ..store import ResumableWorkflowStore, RunClaim, StoreView
-from ..validation import validated_claim
+from ..validation import check_event_loop, validated_claim
 from . import migrate as migrations
-from .database import BoundDatabase, Database, Executor, FencedDatabase, shielded
+from .database import Database, shielded
 from .dialects import EngineOptions, validated_options
 from .errors import translate_errors
+from .executor import Executor
 from .methods import ResumableMethods, StoreMethods
 from .retry import RetryPolicy
 from .telemetry import start_telemetry
 from .urls import DatabaseUrl, default_schema
+from .views import BoundDatabase, FencedDatabase
 
 if TYPE_CHECKING:
     from .telemetry.spans import Telemetry
@@ -89,7 +91,9 @@ class SqlWorkflowStore(ResumableMethods):
         Raises:
             StoreClosedError: the store is not open.
         """
-        return self._database.engine
+        if self._open_database is None:
+            raise StoreClosedError
+        return self._open_database.engine
 
     async def open(self) -> None:
         cancelled = False
@@ -114,7 +118,10 @@ class SqlWorkflowStore(ResumableMethods):
     async def _open(self, *, is_wanted: Callable[[], bool]) -> bool:
         """Open a closed store unless the caller was cancelled; return whether it was opened."""
         async with self._changing:
-            if self._open_database is not None or not is_wanted():
+            if self._open_database is not None:
+                check_event_loop(self._open_database.loop)
+                return False
+            if not is_wanted():
                 return False
             engine = self._callers_engine or self._url.dialect.create_engine(
                 self._url.url, self._options
@@ -146,9 +153,11 @@ class SqlWorkflowStore(ResumableMethods):
 
     async def _close(self) -> None:
         async with self._changing:
-            database, self._open_database = self._open_database, None
+            database = self._open_database
             if database is None:
                 return
+            check_event_loop(database.loop)
+            self._open_database = None
             await database.drain()
             telemetry, self._telemetry = self._telemetry, None
             if telemetry is not None:

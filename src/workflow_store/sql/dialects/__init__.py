@@ -4,7 +4,7 @@ Statements, rows and migrations are written once for both databases and ask a `S
 """
 
 from .base import DriverCall, MigrationRunner, StoreDialect
-from .errors import ErrorInfo, ErrorKind
+from .errors import ErrorInfo, ErrorKind, UnknownOutcomeError
 from .options import EngineOptions, validated_options
 from .postgresql.dialect import POSTGRESQL
 from .sqlite.dialect import SQLITE
@@ -12,6 +12,6 @@ from .types import AutoIncrement, IdentifierText, JsonText, UtcDateTime
 
 __all__ = [
     "POSTGRESQL", "SQLITE", "AutoIncrement", "DriverCall", "EngineOptions", "ErrorInfo",
-    "ErrorKind", "IdentifierText", "JsonText", "MigrationRunner", "StoreDialect", "UtcDateTime",
-    "validated_options",
+    "ErrorKind", "IdentifierText", "JsonText", "MigrationRunner", "StoreDialect",
+    "UnknownOutcomeError", "UtcDateTime", "validated_options",
 ]  # fmt: skip

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, NamedTuple, TypeAlias
 from sqlalchemy import URL, Column, ColumnElement, Connection, FromClause, Table
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.pool import PoolProxiedConnection
 
 from .errors import ErrorInfo
 from .options import EngineOptions
@@ -107,18 +108,46 @@ class StoreDialect(ABC):
         """Return whether the driver's connection is closed, without asking the server."""
 
     @abstractmethod
+    def known_session(self, connection: PoolProxiedConnection) -> Any:
+        """Return the session of a pooled connection that is usable as it is, else None.
+
+        A session executes the statements of a connection, and may outlive it.
+        """
+
+    @abstractmethod
+    async def open_session(self, connection: PoolProxiedConnection, options: EngineOptions) -> Any:
+        """Return the session of a pooled connection; None if it was closed while idle.
+
+        Raises:
+            ConnectionError: the connection is new, and closed.
+        """
+
+    @abstractmethod
+    async def end_session(self, driver: Any, session: Any, options: EngineOptions) -> bool:
+        """Terminate a session over another connection; return whether it no longer exists."""
+
+    @abstractmethod
     async def fetch(
-        self, driver: Any, calls: Sequence[tuple[str, Sequence[Any]]], options: EngineOptions
+        self,
+        driver: Any,
+        calls: Sequence[tuple[str, Sequence[Any]]],
+        options: EngineOptions,
+        session: Any,
+        *,
+        writes: bool = False,
     ) -> list[Any]:
-        """Run reading statements, each with its parameters, and return the rows of all.
+        """Run statements, each with its parameters, and return the rows of all.
 
         All statements see one snapshot. One statement takes one round trip; any number of
         statements take one thread hop.
+
+        Raises:
+            UnknownOutcomeError: what they write may have been committed.
         """
 
     @abstractmethod
     async def execute(
-        self, driver: Any, calls: Sequence[DriverCall], options: EngineOptions
+        self, driver: Any, calls: Sequence[DriverCall], options: EngineOptions, session: Any
     ) -> list[Any]:
         """Run writing statements in one transaction, each for all its rows, and commit.
 
@@ -128,21 +157,32 @@ class StoreDialect(ABC):
         Returns:
             For each row of the first statement, whether it changed something; if the
             statement returns rows, the returned row or None.
+
+        Raises:
+            UnknownOutcomeError: the transaction may have been committed. Any other error means
+                that it was not.
         """
 
     # -- transactions of several statements -----------------------------------------------
 
     @abstractmethod
     def transaction(
-        self, connection: AsyncConnection, options: EngineOptions, *, writes: bool
+        self, connection: AsyncConnection, options: EngineOptions, session: Any = None
     ) -> contextlib.AbstractAsyncContextManager[None]:
         """Begin a transaction, whatever the engine's settings, and commit it after the block.
 
-        Rolled back on error. A read-only transaction sees one snapshot. Each statement, and
-        the commit, may take `statement_timeout_s`.
+        Rolled back on error. Each statement, and the commit, may take `statement_timeout_s`.
+
+        Args:
+            connection: the connection.
+            options: the options of the store.
+            session: the session of the connection. None for a transaction that only reads,
+                which sees one snapshot.
 
         Raises:
             TimeoutError: the database does not answer; the connection was terminated.
+            UnknownOutcomeError: the transaction may have been committed. Any other error means
+                that it was not.
         """
 
     @abstractmethod

@@ -9,7 +9,8 @@ from typing import NamedTuple
 from sqlalchemy import exc
 
 __all__ = [
-    "NOT_OUR_TABLES", "RETRY_LATER", "ErrorInfo", "ErrorKind", "cause_chain", "classify_by_type",
+    "NOT_OUR_TABLES", "RETRY_LATER", "ErrorInfo", "ErrorKind", "UnknownOutcomeError",
+    "cause_chain", "classify_by_type",
 ]  # fmt: skip
 
 RETRY_LATER = "Retries did not help; try again later."
@@ -24,6 +25,18 @@ class ErrorKind(enum.Enum):
     RUN_MISSING = "a step refers to a run that does not exist"
     SCHEMA = "the tables are not as expected"
     OTHER = "anything else"
+
+
+class UnknownOutcomeError(Exception):
+    """A transaction may have been committed; the cause says what happened.
+
+    Attributes:
+        session: the server session that may still commit it; None if it no longer can.
+    """
+
+    def __init__(self, session: object | None) -> None:
+        super().__init__(session)
+        self.session = session
 
 
 class ErrorInfo(NamedTuple):

@@ -41,7 +41,7 @@ async def read_only(connection: AsyncConnection, timeout_s: float) -> AsyncItera
     await connection.execution_options(postgresql_readonly=True)
     options: EngineOptions = {"statement_timeout_s": timeout_s}
     try:
-        async with POSTGRESQL.transaction(connection, options, writes=False):
+        async with POSTGRESQL.transaction(connection, options):
             yield
     except exc.DBAPIError as error:
         if POSTGRESQL.classify_error(error).name == "SQLSTATE 57014":  # query_canceled

@@ -192,7 +192,7 @@ async def _read(
     connection: AsyncConnection, url: DatabaseUrl, schema: str | None, options: EngineOptions
 ) -> str | None:
     """Return the revision of a database, within the timeouts of a store's options."""
-    async with url.dialect.transaction(connection, options, writes=False):
+    async with url.dialect.transaction(connection, options):
         return await connection.run_sync(read_revision, _schema(url, schema))
 
 

@@ -45,6 +45,8 @@ class Write:
         key: returns the key of a row.
         match_key: returns the first columns of `batched`'s result for a row that was written.
         returns: whether the result goes on with columns for the caller.
+        applied: returns the read that finds a row if it is as the write leaves it, and the
+            claim holds. None if the rows cannot show it.
     """
 
     single: tuple[Statement, ...]
@@ -52,6 +54,7 @@ class Write:
     key: Callable[[Row], Any]
     match_key: Callable[[Row], Any]
     returns: bool = False
+    applied: Callable[[], Read] | None = None
 
 
 class Compiler:

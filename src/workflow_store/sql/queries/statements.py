@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cache, cached_property, partial
 from operator import itemgetter
 from typing import Any
 
@@ -13,6 +13,7 @@ from sqlalchemy import (
     ColumnElement,
     Dialect,
     Float,
+    Select,
     Text,
     UpdateBase,
     bindparam,
@@ -44,7 +45,7 @@ from ..models import (
     STEPS,
     WAITING_COLUMNS,
 )
-from .compiler import Compiler, Write, picker
+from .compiler import Compiler, Read, Write, picker
 from .unnest import KEY_SHARE, NO_KEY_UPDATE, UPDATE, Batch, Lock, by_name, upsert
 
 __all__ = ["Statements", "Writes"]
@@ -178,6 +179,7 @@ class Writes:
             lambda batch: [batch.upsert(RUNS, RUN_COLUMNS, RUN_KEY, batch.fence_conditions)],
             lock=NO_KEY_UPDATE if fenced else None,
             requires_run=False,
+            applied=[_equals(RUN_COLUMNS)],
         )
         self.update_context = self._write(
             CONTEXT_COLUMNS,
@@ -185,6 +187,7 @@ class Writes:
             [set_context],
             lambda batch: [batch.update_context(batch.rows, batch.write_conditions)],
             lock=NO_KEY_UPDATE,
+            applied=[_equals(CONTEXT_COLUMNS)],
         )
         self.delete_run = self._write(
             RUN_KEY,
@@ -202,6 +205,8 @@ class Writes:
             ],
             lock=UPDATE,
             requires_run=False,
+            # The claim is deleted, too: who deleted a run is unknown.
+            applied=None if fenced else [~exists().where(this_run)],
         )
         # The share lock keeps a run from being deleted meanwhile, which would fail the other
         # rows of the batch.
@@ -211,6 +216,7 @@ class Writes:
             [upsert_step],
             lambda batch: [batch.upsert(STEPS, STEP_COLUMNS, STEP_KEY, batch.write_conditions)],
             lock=KEY_SHARE,
+            applied=[_equals(STEP_COLUMNS)],
         )
         self.commit_step = self._write(
             COMMIT_COLUMNS,
@@ -221,6 +227,7 @@ class Writes:
                 batch.update_context(batch.last_of_each_run(), []),
             ],
             lock=NO_KEY_UPDATE,
+            applied=[_equals(STEP_COLUMNS), _equals(CONTEXT_COLUMNS)],
         )
 
     def _write(
@@ -232,6 +239,7 @@ class Writes:
         *,
         lock: Lock | None,
         requires_run: bool = True,
+        applied: list[ColumnElement[bool]] | None,
     ) -> Write:
         fence_indices = range(len(columns), len(columns) + len(self._fence))
         columns = [*columns, *self._fence]
@@ -249,7 +257,12 @@ class Writes:
             together,
             key=picker([*range(len(key_columns)), *fence_indices]),
             match_key=picker([0, *fence_indices]),
+            applied=None if applied is None else cache(partial(self._applied, columns, applied)),
         )
+
+    def _applied(self, columns: list[Column[Any]], applied: list[ColumnElement[bool]]) -> Read:
+        row: Select[Any] = select(literal_column("1")).where(*applied, *self._claim_holds())
+        return self._compiler.read(columns, row)
 
     def _claim_holds(self) -> list[ColumnElement[bool]]:
         if not self._fence:
@@ -260,6 +273,19 @@ class Writes:
                 CLAIMS.c.token == bindparam("fence_token"),
             )
         ]
+
+
+def _equals(columns: Iterable[Column[Any]]) -> ColumnElement[bool]:
+    """Return whether there is a row with the values of the parameters."""
+    conditions = []
+    for column in columns:
+        value: ColumnElement[Any] = column
+        given = bindparam(column.name, type_=column.type)
+        if isinstance(column.type, JsonText):  # `json` cannot be compared; its text is unchanged
+            value, given = cast(column, Text), bindparam(column.name, type_=Text)
+        is_key = column.name in {"run_task_id", "step_id"}  # found by an index
+        conditions.append(value == given if is_key else value.is_not_distinct_from(given))
+    return exists().where(*conditions)
 
 
 def _nulls(columns: Sequence[Column[Any]]) -> list[ColumnElement[Any]]:

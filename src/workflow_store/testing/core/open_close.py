@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from ...errors import StoreClosedError
+from ...errors import StoreClosedError, WorkflowStoreError
 from ...store import WorkflowStore
 from ..samples import CALLS, a_run, a_step
 
@@ -26,6 +26,22 @@ class OpenClose:
                 await CALLS[call](store, "run")
         finally:
             await store.open()
+
+    @pytest.mark.parametrize("call", CALLS)
+    async def test_a_call_from_another_event_loop_is_refused(
+        self, store: WorkflowStore, call: str
+    ) -> None:
+        """A store belongs to the event loop in which it was opened."""
+
+        async def elsewhere() -> None:
+            await CALLS[call](store, "run")
+
+        run = a_run()
+        await store.create_run(run)
+        with pytest.raises(WorkflowStoreError, match="event loop"):
+            await asyncio.to_thread(asyncio.run, elsewhere())
+        assert await store.get_run("run") == run
+        assert await store.list_steps("run") == []
 
     async def test_opening_and_closing_twice_is_no_error(self, store: WorkflowStore) -> None:
         await store.open()

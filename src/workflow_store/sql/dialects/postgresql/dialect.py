@@ -23,6 +23,7 @@ from sqlalchemy import (
     exc,
     func,
     literal_column,
+    select,
     text,
 )
 from sqlalchemy.dialects import postgresql
@@ -35,10 +36,12 @@ from ..types import JsonText, UtcDateTime
 from .errors import classify_error
 from .hosts import Host, connect_to_first_available, hosts_of, with_explicit_ports
 from .migration_lock import migration_lock
-from .timeouts import GRACE_S, bounded_transaction, watchdog
+from .sessions import KEY, Known, Session, end_session, open_session
+from .timeouts import GRACE_S, bounded_transaction, raise_if_unknown, resync, watchdog
 
 if TYPE_CHECKING:
     import asyncpg
+    from sqlalchemy.pool import PoolProxiedConnection
 
 __all__ = ["POSTGRESQL"]
 
@@ -171,15 +174,41 @@ class _Postgresql(StoreDialect):
     def is_closed(self, driver: asyncpg.Connection) -> bool:
         return bool(driver.is_closed())
 
+    def known_session(self, connection: PoolProxiedConnection) -> Session | None:
+        # A statement that is sent over a connection which the server has closed has an unknown
+        # outcome. What the server sent is in the socket, if the event loop was busy.
+        known: Known | None = connection.info.get(KEY)
+        if known is None or known.poll is None or known.poll.poll(0):
+            return None
+        return known.next_session() if known.pooled else known.session
+
+    async def open_session(
+        self, connection: PoolProxiedConnection, options: EngineOptions
+    ) -> Session | None:
+        return await open_session(
+            connection, options["statement_timeout_s"], pooled=options["transaction_pooler"]
+        )
+
+    async def end_session(
+        self, driver: asyncpg.Connection, session: Session, options: EngineOptions
+    ) -> bool:
+        return await end_session(driver, session, options["statement_timeout_s"])
+
     async def fetch(
         self,
         driver: asyncpg.Connection,
         calls: Sequence[tuple[str, Sequence[Any]]],
         options: EngineOptions,
+        session: Session,
+        *,
+        writes: bool = False,
     ) -> list[Any]:
         ((sql, arguments),) = calls
         limit_s = options["statement_timeout_s"]
-        async with bounded_transaction(driver, limit_s, explicit=options["transaction_pooler"]):
+        begin = None if session.lock is None else session.begin
+        async with bounded_transaction(
+            driver, limit_s, begin=begin, session=session if writes else None
+        ):
             rows: list[Any] = await driver.fetch(sql, *arguments, timeout=limit_s)
         return rows
 
@@ -188,6 +217,7 @@ class _Postgresql(StoreDialect):
         driver: asyncpg.Connection,
         calls: Sequence[DriverCall],
         options: EngineOptions,
+        session: Session,
     ) -> list[Any]:
         limit_s = options["statement_timeout_s"]
 
@@ -199,20 +229,22 @@ class _Postgresql(StoreDialect):
 
         # Outside of a transaction, a pooler in transaction mode may send Parse and Execute of a
         # statement to two servers.
-        explicit = len(calls) > 1 or len(calls[0].rows) > 1 or options["transaction_pooler"]
-        async with bounded_transaction(driver, limit_s, explicit=explicit):
+        explicit = len(calls) > 1 or len(calls[0].rows) > 1 or session.lock is not None
+        begin = session.begin if explicit else None
+        async with bounded_transaction(driver, limit_s, begin=begin, session=session):
             first, *_ = [await run(call) for call in calls]
         return first
 
     @contextlib.asynccontextmanager
     async def transaction(
-        self, connection: AsyncConnection, options: EngineOptions, *, writes: bool
+        self, connection: AsyncConnection, options: EngineOptions, session: Session | None = None
     ) -> AsyncIterator[None]:
         limit_s = options["statement_timeout_s"]
         driver: Any = (await connection.get_raw_connection()).driver_connection
         # A caller's engine may be in autocommit mode. Reads see one snapshot.
-        level = "READ COMMITTED" if writes else "REPEATABLE READ"
+        level = "REPEATABLE READ" if session is None else "READ COMMITTED"
         await connection.execution_options(isolation_level=level)
+        commits = False
         with watchdog(driver, limit_s + GRACE_S) as reset:
 
             def statement_ended(*_: object) -> None:
@@ -224,11 +256,18 @@ class _Postgresql(StoreDialect):
                     text("SELECT set_config('statement_timeout', :limit, true)"),
                     {"limit": f"{max(1, int(limit_s * 1000))}ms"},
                 )
+                if session is not None and session.lock is not None:
+                    await connection.execute(select(func.pg_advisory_xact_lock(session.lock)))
                 yield
+                commits = True
                 # statement_timeout does not apply while a commit waits for a standby.
                 async with asyncio.timeout(limit_s):
                     await connection.commit()
-            except BaseException:
+            except BaseException as error:
+                if commits and session is not None:
+                    if not driver.is_closed():
+                        await resync(driver, "ROLLBACK")
+                    raise_if_unknown(error, driver, session)
                 await connection.rollback()  # inside the watchdog
                 raise
             finally:

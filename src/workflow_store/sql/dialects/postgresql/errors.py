@@ -13,7 +13,7 @@ from ..errors import (
     classify_by_type,
 )
 
-__all__ = ["classify_error"]
+__all__ = ["classify_error", "was_rolled_back"]
 
 
 def classify_error(error: BaseException) -> ErrorInfo:
@@ -38,7 +38,50 @@ def classify_error(error: BaseException) -> ErrorInfo:
                 "If a failover is in progress, try again later; otherwise, check the hosts in the "
                 "URL.",
             )
+        if _is_of_asyncpg(cause, "InterfaceError", "InternalClientError", "ProtocolError"):
+            return ErrorInfo(ErrorKind.TRANSIENT, "the connection was lost", RETRY_LATER)
     return classify_by_type(error)
+
+
+def was_rolled_back(error: BaseException, *, pooled: bool) -> bool:
+    """Return whether an error of a statement that commits means that nothing was committed.
+
+    True for an error that asyncpg raises before it sends anything, and for an error of the
+    server, which reports none after a commit. A fatal one is only the `__cause__` of asyncpg's
+    error, from 0.32 on, if it arrived before the connection broke.
+
+    Args:
+        error: the error.
+        pooled: whether there is a pooler, which reports the loss of a server as a fatal error.
+    """
+    if _was_not_sent(error):
+        return True
+    for cause in cause_chain(error):
+        code, severity = getattr(cause, "sqlstate", None), getattr(cause, "severity_en", None)
+        if severity is not None and isinstance(code, str) and not code.startswith("08"):
+            return severity == "ERROR" or not pooled
+    return False
+
+
+def _was_not_sent(error: BaseException) -> bool:
+    """Return whether asyncpg raised an error before it sent anything.
+
+    It does if a value cannot be encoded, or if it knows that the connection was closed. One
+    type is used for other errors, too, so that only its text distinguishes them.
+    """
+    return any(
+        _is_of_asyncpg(cause, "DataError", "InterfaceError")
+        or (
+            _is_of_asyncpg(cause, "InternalClientError")
+            and str(cause).startswith("cannot switch to state")
+        )
+        for cause in cause_chain(error)
+    )
+
+
+def _is_of_asyncpg(error: BaseException, *names: str) -> bool:
+    """Return whether an error is of one of these types, without importing asyncpg."""
+    return type(error).__name__ in names and type(error).__module__.startswith("asyncpg.")
 
 
 def _lacking_privilege(error: BaseException) -> str:

@@ -15,10 +15,15 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TYPE_CHECKING
 
+from ..errors import UnknownOutcomeError
+from .errors import was_rolled_back
+
 if TYPE_CHECKING:
     import asyncpg
 
-__all__ = ["GRACE_S", "bounded_transaction", "watchdog"]
+    from .sessions import Session
+
+__all__ = ["GRACE_S", "bounded_transaction", "raise_if_unknown", "resync", "watchdog"]
 
 GRACE_S = 1.0
 """For the server's own timeout error, which says more than silence, and for a rollback."""
@@ -26,28 +31,40 @@ GRACE_S = 1.0
 
 @contextlib.asynccontextmanager
 async def bounded_transaction(
-    driver: asyncpg.Connection, limit_s: float, *, explicit: bool
+    driver: asyncpg.Connection,
+    limit_s: float,
+    *,
+    begin: str | None = None,
+    session: Session | None = None,
 ) -> AsyncIterator[None]:
     """Run statements of the block in a transaction; then the connection is usable or closed.
 
     Args:
         driver: the connection, in no transaction.
         limit_s: seconds for BEGIN and for COMMIT; the statements have their own.
-        explicit: whether to begin a transaction. A single statement needs none.
+        begin: begins a transaction. A single statement needs none.
+        session: the session, if the block writes.
+
+    Raises:
+        UnknownOutcomeError: the server may have committed what the block writes.
     """
+    commits = begin is None
     try:
-        if explicit:
-            await driver.execute("BEGIN", timeout=limit_s)
+        if begin is not None:
+            await driver.execute(begin, timeout=limit_s)
         yield
-        if explicit:
+        if begin is not None:
+            commits = True
             await driver.execute("COMMIT", timeout=limit_s)
     except BaseException as error:
-        if (explicit or isinstance(error, TimeoutError)) and not driver.is_closed():
-            await _resync(driver, "ROLLBACK" if explicit else "SELECT 1")
+        if (begin is not None or isinstance(error, TimeoutError)) and not driver.is_closed():
+            await resync(driver, "SELECT 1" if begin is None else "ROLLBACK")
+        if commits and session is not None:
+            raise_if_unknown(error, driver, session)
         raise
 
 
-async def _resync(driver: asyncpg.Connection, sql: str) -> None:
+async def resync(driver: asyncpg.Connection, sql: str) -> None:
     """Wait for the result of a statement, and of a cancellation before it, or terminate."""
     try:
         async with asyncio.timeout(GRACE_S):
@@ -56,6 +73,18 @@ async def _resync(driver: asyncpg.Connection, sql: str) -> None:
         driver.terminate()
         if not isinstance(error, Exception):
             raise
+
+
+def raise_if_unknown(error: BaseException, driver: asyncpg.Connection, session: Session) -> None:
+    """Raise `UnknownOutcomeError` unless the error of a commit means that it was rolled back.
+
+    Args:
+        error: the error of a statement that commits, or of COMMIT.
+        driver: the connection, closed unless it has answered since.
+        session: its session.
+    """
+    if isinstance(error, Exception) and not was_rolled_back(error, pooled=session.lock is not None):
+        raise UnknownOutcomeError(session if driver.is_closed() else None) from error
 
 
 @contextlib.contextmanager

@@ -36,6 +36,7 @@ from .errors import classify_error
 
 if TYPE_CHECKING:
     import aiosqlite
+    from sqlalchemy.pool import PoolProxiedConnection
 
 __all__ = ["SQLITE"]
 
@@ -145,11 +146,27 @@ class _Sqlite(StoreDialect):
     def is_closed(self, driver: aiosqlite.Connection) -> bool:
         return False
 
+    def known_session(self, connection: PoolProxiedConnection) -> object:
+        return self  # a connection is a session, whose thread ends each transaction
+
+    async def open_session(
+        self, connection: PoolProxiedConnection, options: EngineOptions
+    ) -> object:
+        return self
+
+    async def end_session(
+        self, driver: aiosqlite.Connection, session: object, options: EngineOptions
+    ) -> bool:
+        return True
+
     async def fetch(
         self,
         driver: aiosqlite.Connection,
         calls: Sequence[tuple[str, Sequence[Any]]],
         options: EngineOptions,
+        session: object,
+        *,
+        writes: bool = False,
     ) -> list[Any]:
         def run(connection: sqlite3.Connection) -> list[Any]:
             if len(calls) == 1:
@@ -171,6 +188,7 @@ class _Sqlite(StoreDialect):
         driver: aiosqlite.Connection,
         calls: Sequence[DriverCall],
         options: EngineOptions,
+        session: object,
     ) -> list[Any]:
         sql, rows, returns = calls[0]
 
@@ -209,13 +227,13 @@ class _Sqlite(StoreDialect):
 
     @contextlib.asynccontextmanager
     async def transaction(
-        self, connection: AsyncConnection, options: EngineOptions, *, writes: bool
+        self, connection: AsyncConnection, options: EngineOptions, session: object | None = None
     ) -> AsyncIterator[None]:
         # A caller's engine may begin a read transaction in a listener, which this calls.
         await connection.begin()
         if await _in_transaction(connection):
             await connection.exec_driver_sql("ROLLBACK")
-        await connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+        await connection.exec_driver_sql("BEGIN" if session is None else "BEGIN IMMEDIATE")
         try:
             yield
             await connection.commit()
