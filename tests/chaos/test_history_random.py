@@ -142,7 +142,7 @@ async def violations(
         for client in clients:
             client.stopping.set()
         await asyncio.gather(*tasks)
-        for run in list(await memory.list_runs(limit=1000))[0]:
+        for run in (await memory.list_runs(limit=1000)).runs:
             await RecordedStore(memory, recorders[0]).load_run(run.run_task_id)
     for client in clients:
         assert client.undocumented == {}
@@ -169,7 +169,7 @@ FAULTS: dict[type[Slow], set[Rule]] = {
 }
 
 
-@pytest.mark.parametrize(("kind", "rules"), FAULTS.items(), ids=lambda value: str(value))
+@pytest.mark.parametrize(("kind", "rules"), FAULTS.items(), ids=[kind.__name__ for kind in FAULTS])
 async def test_a_planted_fault_is_found_in_random_calls(
     kind: type[Slow], rules: set[Rule], tmp_path: Path
 ) -> None:

@@ -26,6 +26,7 @@ WEIGHTS: Final = {
     "get_step": 7, "get_run": 4, "list_steps": 5, "load_run": 6,
     "claim_run": 4, "fenced": 8, "renew_claim": 2, "release_claim": 1, "claim_abandoned_runs": 1,
 }  # fmt: skip
+_NEED_CLAIM: Final = frozenset({"fenced", "renew_claim", "release_claim"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,35 +135,39 @@ class Clients:
     def _prepared(
         self, rng: random.Random, run: str, method: str
     ) -> Callable[[], Awaitable[object]]:
-        store, claim = self.store, self._claims.get(run)
-        if method in {"fenced", "renew_claim", "release_claim"} and claim is None:
-            method = "claim_run"
-        match method:
-            case "get_run" | "list_steps" | "load_run" | "delete_run":
-                return lambda: getattr(store, method)(run)
-            case "get_step":
-                return lambda: store.get_step(run, rng.choice(STEPS))
-            case "create_run":
-                return lambda: store.create_run(self._run(run))
-            case "claim_run":
-                return lambda: self._claim_run(rng, run)
-            case "claim_abandoned_runs":
-                return lambda: self._claim_abandoned(rng)
-        if method == "renew_claim" and claim is not None:
-            return lambda: store.renew_claim(claim)
-        if method == "release_claim" and claim is not None:
+        claim = self._claims.get(run)
+        if claim is None:
+            if method in _NEED_CLAIM:
+                method = "claim_run"
+            return self._unfenced(self.store, rng, run, method)
+        if method == "renew_claim":
+            return lambda: self.store.renew_claim(claim)
+        if method == "release_claim":
             del self._claims[run]
-            return lambda: store.release_claim(claim)
-        if method == "fenced" and claim is not None:
-            store = store.fenced(claim)
-            method = rng.choice(["upsert_step", "upsert_step", "commit_step", "update_context"])
-            if rng.random() < 0.03:
-                return lambda: store.delete_run(run)
-        if method == "upsert_step":
-            return lambda: store.upsert_step(run, self._step(rng))
-        if method == "commit_step":
-            return lambda: store.commit_step(run, self._step(rng), self._value())
-        return lambda: store.update_context(run, self._value())
+            return lambda: self.store.release_claim(claim)
+        if method == "fenced":
+            methods = ["upsert_step", "commit_step", "update_context", "delete_run"]
+            (method,) = rng.choices(methods, [50, 25, 20, 5])
+            return self._unfenced(self.store.fenced(claim), rng, run, method)
+        return self._unfenced(self.store, rng, run, method)
+
+    def _unfenced(
+        self, store: RecordedStore, rng: random.Random, run: str, method: str
+    ) -> Callable[[], Awaitable[object]]:
+        calls: dict[str, Callable[[], Awaitable[object]]] = {
+            "upsert_step": lambda: store.upsert_step(run, self._step(rng)),
+            "commit_step": lambda: store.commit_step(run, self._step(rng), self._value()),
+            "update_context": lambda: store.update_context(run, self._value()),
+            "create_run": lambda: store.create_run(self._run(run)),
+            "delete_run": lambda: store.delete_run(run),
+            "get_step": lambda: store.get_step(run, rng.choice(STEPS)),
+            "get_run": lambda: store.get_run(run),
+            "list_steps": lambda: store.list_steps(run),
+            "load_run": lambda: store.load_run(run),
+            "claim_run": lambda: self._claim_run(rng, run),
+            "claim_abandoned_runs": lambda: self._claim_abandoned(rng),
+        }
+        return calls[method]
 
     async def _claim_run(self, rng: random.Random, run: str) -> None:
         owner = f"{self.workload.name}/{rng.randrange(3)}"

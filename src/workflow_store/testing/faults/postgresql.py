@@ -12,7 +12,7 @@ import socket
 import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import asyncpg
 
@@ -20,7 +20,11 @@ from . import processes
 
 __all__ = ["PostgresqlServer", "free_port", "locked_tables", "sessions", "terminate", "when_busy"]
 
-_START_S = 60.0
+_START_S: Final = 60.0
+_SESSIONS: Final = (
+    "SELECT pid FROM pg_stat_activity WHERE datname = current_database() "
+    "AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
+)
 
 
 def free_port() -> int:
@@ -138,11 +142,7 @@ async def sessions(url: str, that: str = "true", *arguments: object) -> list[int
         arguments: its parameters.
     """
     async with _connected(url) as connection:
-        rows = await connection.fetch(
-            "SELECT pid FROM pg_stat_activity WHERE datname = current_database() "
-            f"AND backend_type = 'client backend' AND pid <> pg_backend_pid() AND {that}",
-            *arguments,
-        )
+        rows = await connection.fetch(f"{_SESSIONS} AND {that}", *arguments)
     return [row["pid"] for row in rows]
 
 
@@ -166,11 +166,7 @@ async def when_busy(url: str, within_s: float = 1.0) -> list[int]:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within_s):
                 while True:
-                    rows = await connection.fetch(
-                        "SELECT pid FROM pg_stat_activity WHERE datname = current_database() "
-                        "AND backend_type = 'client backend' AND pid <> pg_backend_pid() "
-                        "AND (state LIKE 'idle in%' OR state = 'active')"
-                    )
+                    rows = await connection.fetch(f"{_SESSIONS} AND state <> 'idle'")
                     if rows:
                         return [row["pid"] for row in rows]
     return await sessions(url)

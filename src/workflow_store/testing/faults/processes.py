@@ -13,7 +13,7 @@ __all__ = ["exists", "kill", "paused"]
 
 
 def exists(pid: int) -> bool:
-    """Return whether a process exists that has not ended, whoever its parent is."""
+    """Return whether a process exists and has not ended."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][:1]
     except (FileNotFoundError, ProcessLookupError):

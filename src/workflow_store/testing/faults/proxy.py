@@ -7,6 +7,7 @@ import contextlib
 import random
 import re
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import cast
 
@@ -53,10 +54,8 @@ class PostgresqlProxy:
 
     def __init__(self, url: str) -> None:
         self._url = make_url(url)
-        self._sessions: set[_Session] = set()
+        self._wire = _Wire(self._url.host or "127.0.0.1", self._url.port or 5432)
         self._listener: asyncio.Server | None = None
-        self._delay_s = 0.0
-        self._armed: Callable[[_Session, Request], bool] = lambda *_: False
 
     @property
     def url(self) -> str:
@@ -68,7 +67,9 @@ class PostgresqlProxy:
 
     async def __aenter__(self) -> PostgresqlProxy:
         loop = asyncio.get_running_loop()
-        self._listener = await loop.create_server(lambda: _Client(_Session(self)), "127.0.0.1")
+        self._listener = await loop.create_server(
+            lambda: _Client(_Session(self._wire)), "127.0.0.1"
+        )
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -78,7 +79,7 @@ class PostgresqlProxy:
 
     def cut(self, count: int | None = None) -> int:
         """Cut connections, chosen at random, or all; return how many."""
-        chosen = list(self._sessions)
+        chosen = list(self._wire.sessions)
         if count is not None:
             chosen = random.sample(chosen, min(count, len(chosen)))
         for session in chosen:
@@ -88,11 +89,11 @@ class PostgresqlProxy:
     @contextlib.asynccontextmanager
     async def delayed(self, up_to_s: float) -> AsyncIterator[None]:
         """Delay whatever is sent in either direction while the block runs, in its order."""
-        self._delay_s = up_to_s
+        self._wire.delay_s = up_to_s
         try:
             yield
         finally:
-            self._delay_s = 0.0
+            self._wire.delay_s = 0.0
 
     async def next_request(
         self, kind: Request, fate: Fate, *, for_s: float = 2.0, within_s: float = 10.0
@@ -118,14 +119,14 @@ class PostgresqlProxy:
             met.set_result(session)
             return True
 
-        self._armed = arm
+        self._wire.meets = arm
         try:
             async with asyncio.timeout(within_s):
                 session = await met
         except TimeoutError:
             return False
         finally:
-            self._armed = lambda *_: False
+            self._wire.meets = _meets_none
         if fate in {Fate.LATE, Fate.ANSWER_WITHHELD}:
             await asyncio.sleep(for_s)
             session.resume() if fate is Fate.LATE else session.abort()
@@ -135,11 +136,26 @@ class PostgresqlProxy:
         return True
 
 
+def _meets_none(session: _Session, request: Request) -> bool:
+    return False
+
+
+@dataclass(slots=True)
+class _Wire:
+    """What the sessions share: the server, and what happens to them next."""
+
+    host: str
+    port: int
+    sessions: set[_Session] = field(default_factory=set)
+    delay_s: float = 0.0
+    meets: Callable[[_Session, Request], bool] = _meets_none
+
+
 class _Session:
     """A connection of a client, and the one to the server that belongs to it."""
 
-    def __init__(self, proxy: PostgresqlProxy) -> None:
-        self.proxy = proxy
+    def __init__(self, wire: _Wire) -> None:
+        self._wire = wire
         self.fate: Fate | None = None
         self.closed = asyncio.Event()
         self.client: asyncio.Transport | None = None
@@ -151,15 +167,14 @@ class _Session:
 
     def begin(self, client: asyncio.Transport) -> None:
         self.client = client
-        self.proxy._sessions.add(self)
+        self._wire.sessions.add(self)
         self._connecting = asyncio.ensure_future(self._connect())
 
     async def _connect(self) -> None:
-        url = self.proxy._url
         loop = asyncio.get_running_loop()
         try:
             transport, _ = await loop.create_connection(
-                lambda: _Server(self), url.host, url.port or 5432
+                lambda: _Server(self), self._wire.host, self._wire.port
             )
         except OSError:
             self.abort()
@@ -183,18 +198,19 @@ class _Session:
             self._held.append(data)
             return
         for request in self._parser.requests(data):
-            if self.fate is None and self.proxy._armed(self, request):
+            if self.fate is None and self._wire.meets(self, request):
                 break
-        if self.fate is Fate.LATE:
-            self._held.append(data)
-        elif self.fate is Fate.NEVER_SENT:
-            self.abort()
-        elif self.fate is Fate.HALF_SENT:
-            self.server.write(data[: len(data) // 2])
-            self.server.close()  # after what was written has been sent
-            self._close_client()
-        else:
-            self._later(self.server, data)
+        match self.fate:
+            case Fate.LATE:
+                self._held.append(data)
+            case Fate.NEVER_SENT:
+                self.abort()
+            case Fate.HALF_SENT:
+                self.server.write(data[: len(data) // 2])
+                self.server.close()  # after what was written has been sent
+                self._close_client()
+            case _:
+                self._later(self.server, data)
 
     def answered(self, data: bytes) -> None:
         """Pass on what the server sent."""
@@ -206,12 +222,12 @@ class _Session:
 
     def _later(self, to: asyncio.Transport, data: bytes) -> None:
         loop = asyncio.get_running_loop()
-        if not self.proxy._delay_s and loop.time() >= self._send_at:
+        if not self._wire.delay_s and loop.time() >= self._send_at:
             to.write(data)
             return
-        delay_s = random.uniform(0, self.proxy._delay_s)
+        delay_s = random.uniform(0, self._wire.delay_s)
         self._send_at = max(self._send_at, loop.time() + delay_s)
-        loop.call_at(self._send_at, lambda: to.is_closing() or to.write(data))
+        loop.call_at(self._send_at, to.write, data)  # which a closed one ignores
 
     def resume(self) -> None:
         """Deliver what was held."""
@@ -241,7 +257,7 @@ class _Session:
         self._end()
 
     def _end(self) -> None:
-        self.proxy._sessions.discard(self)
+        self._wire.sessions.discard(self)
         self.closed.set()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -29,7 +28,7 @@ def lock_holders(path: Path) -> list[int]:
     """
     shared = path.with_name(path.name + "-shm")
     try:
-        status = os.stat(shared)
+        status = shared.stat()
     except FileNotFoundError:
         return []
     inode = f":{status.st_ino}"

@@ -63,20 +63,16 @@ class Model:
 
     def call(self, operation: Operation) -> Call | None:
         """Return the call, or None if it promises nothing: a failed read, or a refused write."""
-        method = operation.method
-        if operation.error == "RunNotFoundError":
-            return _run_not_found(operation)
-        if operation.error == "ClaimLostError":
-            return claim_lost(operation)
-        if operation.is_unknown or (method == "purge_runs" and operation.error is None):
-            return None if method in _READS else self._unknown(operation)
-        if operation.error is not None:
-            return None
-        if method in _READS:
-            return self._read(operation)
-        if method in CLAIM_METHODS:
-            return claim_call(operation, self.server_time(operation.began))
-        return self._write(operation)
+        if operation.is_unknown:
+            return None if operation.method in _READS else self._unknown(operation)
+        match operation.error:
+            case None:
+                return self._known(operation)
+            case "RunNotFoundError":
+                return _run_not_found(operation)
+            case "ClaimLostError":
+                return claim_lost(operation)
+        return None
 
     def effect(self, operation: Operation) -> Change | None:
         """Return what a write does, whatever its fence; None for reads and known claims."""
@@ -119,6 +115,15 @@ class Model:
 
     def _step(self, step: dict[str, Any]) -> Step:
         return Step(self._places[step["step_id"]], self._value(step))
+
+    def _known(self, operation: Operation) -> Call:
+        if operation.method in _READS:
+            return self._read(operation)
+        if operation.method in CLAIM_METHODS:
+            return claim_call(operation, self.server_time(operation.began))
+        if operation.method == "purge_runs":  # of this run, maybe
+            return self._unknown(operation)
+        return self._write(operation)
 
     # -- writes ---------------------------------------------------------------------------
 

@@ -168,13 +168,7 @@ class Search:
             self._visits += 1
             if self._visits > MAX_CONFIGURATIONS:
                 raise _TooManyError
-            state, bits = stack.pop()
-            for call in reads:
-                # Nothing is lost if a read whose answer is right takes effect now.
-                if call.bit & bits and not call.supersedes & bits:
-                    shown = call.apply(state, now)
-                    if shown is not None:
-                        state, bits = shown, bits & ~call.bit
+            state, bits = _after_reads(stack.pop(), reads, now)
             if not ending.bit & bits:
                 after.add((state, bits))
                 continue
@@ -239,6 +233,17 @@ class Search:
             if self._model.effect(operation) and shown & self._model.values(operation):
                 return operation
         return None
+
+
+def _after_reads(configuration: _Configuration, reads: list[Call], now: int) -> _Configuration:
+    """Let reads take effect whose answers are right now; nothing is lost by that."""
+    state, bits = configuration
+    for call in reads:
+        if call.bit & bits and not call.supersedes & bits:
+            shown = call.apply(state, now)
+            if shown is not None:
+                state, bits = shown, bits & ~call.bit
+    return state, bits
 
 
 def _without_dominated(
