@@ -93,12 +93,9 @@ def _search(history: History, run: str, operations: list[Operation]) -> Iterator
         if operation.method in {"load_run", "list_steps"} and listed:
             steps.update(dict.fromkeys(step["step_id"] for step in listed))
     model = Model([*steps], history.server_clock_ns)
-    calls = []
-    for operation in operations:
-        call = model.call(operation)
-        if call is not None:
-            call.until = _until(history, operation)
-            calls.append(call)
+    calls = model.calls(operations)
+    for call in calls:
+        call.until = _until(history, call.operation)
     return Search(model, calls, operations).failures()
 
 

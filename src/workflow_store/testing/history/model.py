@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from .claims import CLAIM_METHODS, claim_call, claim_lost, fenced, own_fence, unknown_claim
@@ -30,6 +31,7 @@ from .state import (
 __all__ = ["Model"]
 
 _READS = frozenset({"get_run", "load_run", "list_steps", "get_step"})
+_UPDATES = frozenset({"upsert_step", "update_context", "commit_step"})
 _STEPS = ALL & ~(EXISTS | ROW | CLAIM)
 
 
@@ -55,14 +57,41 @@ class Model:
         self.nothing = absent(len(steps))
         self._places = {step_id: place for place, step_id in enumerate(steps)}
         self._values: dict[str, int] = {}
+        self._seen: set[int] = set()
+        self._unseen_since: dict[int, int] = {}
         self._server_clock_ns = server_clock_ns
 
     def server_time(self, time: int) -> int:
         """Return the server's time at a time of the records, or `ANY` if it is not known."""
         return ANY if self._server_clock_ns is None else time + self._server_clock_ns
 
-    def call(self, operation: Operation) -> Call | None:
-        """Return the call, or None if it promises nothing: a failed read, or a refused write."""
+    def calls(self, operations: Iterable[Operation]) -> list[Call]:
+        """Return the calls of this run, without those that promise nothing.
+
+        A failed read and a refused write do not, nor does a write of unknown outcome if no
+        reader ever saw its value: the others have the same explanations with and without it,
+        except that it may have determined the place of its step.
+        """
+        operations = list(operations)
+        for operation in operations:
+            if operation.method in _READS and operation.error is None and operation.ended:
+                self._seen |= self.values(operation)
+        matter = [operation for operation in operations if not self._is_unseen(operation)]
+        calls = map(self._call, matter)
+        return [call for call in calls if call is not None]
+
+    def _is_unseen(self, operation: Operation) -> bool:
+        if operation.method not in _UPDATES or not operation.is_unknown:
+            return False
+        if not self._seen.isdisjoint(self.values(operation)):
+            return False
+        if "step" in operation.arguments:
+            place = self._step(operation.arguments["step"]).place
+            since = self._unseen_since.get(place, operation.began)
+            self._unseen_since[place] = min(since, operation.began)
+        return True
+
+    def _call(self, operation: Operation) -> Call | None:
         if operation.is_unknown:
             return None if operation.method in _READS else self._unknown(operation)
         match operation.error:
@@ -156,13 +185,39 @@ class Model:
                     EXISTS | ROW,
                 )
             case "update_context":
-                return _update(operation, (), self._value(arguments["context"]))
+                return self._update(operation, (), self._value(arguments["context"]))
             case "upsert_step":
-                return _update(operation, (self._step(arguments["step"]),), None)
+                return self._update(operation, (self._step(arguments["step"]),), None)
             case "commit_step":
                 step = self._step(arguments["step"])
-                return _update(operation, (step,), self._value(arguments["context"]))
+                return self._update(operation, (step,), self._value(arguments["context"]))
         raise ValueError(f"{operation.method}: no such method")
+
+    def _update(
+        self, operation: Operation, steps: tuple[Step, ...], context: int | None
+    ) -> _Effect:
+        ended = operation.ended
+        insertion_ended = math.inf if ended is None or operation.is_unknown else ended
+
+        def update(state: State, _: int) -> State | None:
+            if not state.exists:
+                return None
+            if context is not None:
+                state = state._replace(context=context)
+            for step in steps:
+                if not state.steps[step.place]:
+                    began = min(
+                        operation.began, self._unseen_since.get(step.place, operation.began)
+                    )
+                    insertion = Insertion(step.place, began, insertion_ended)
+                    state = state._replace(inserted=state.inserted | {insertion})
+                state = state.with_step(step)
+            return state
+
+        writes = 0 if context is None else ROW
+        for step in steps:
+            writes |= FIRST_STEP << step.place
+        return _Effect(update, writes)
 
     # -- reads ----------------------------------------------------------------------------
 
@@ -191,28 +246,6 @@ class Model:
 
 def _needs(operation: Operation) -> int:
     return EXISTS | CLAIM if own_fence(operation) else EXISTS
-
-
-def _update(operation: Operation, steps: tuple[Step, ...], context: int | None) -> _Effect:
-    ended = operation.ended
-    insertion_ended = math.inf if ended is None or operation.is_unknown else ended
-
-    def update(state: State, _: int) -> State | None:
-        if not state.exists:
-            return None
-        if context is not None:
-            state = state._replace(context=context)
-        for step in steps:
-            if not state.steps[step.place]:
-                insertion = Insertion(step.place, operation.began, insertion_ended)
-                state = state._replace(inserted=state.inserted | {insertion})
-            state = state.with_step(step)
-        return state
-
-    writes = 0 if context is None else ROW
-    for step in steps:
-        writes |= FIRST_STEP << step.place
-    return _Effect(update, writes)
 
 
 def _run_not_found(operation: Operation) -> Call:
