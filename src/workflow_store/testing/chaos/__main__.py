@@ -14,7 +14,9 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from .round import Plan, Result, Round
+from .results import Result
+from .round import Plan, Round
+from .scenarios import SCENARIOS, Scenario
 from .schedule import FAULTS
 
 
@@ -30,6 +32,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--only", help="only faults whose name contains this")
     parser.add_argument("--workers", type=int, default=3, help="processes")
     parser.add_argument("--tasks", type=int, default=16, help="clients in each process")
+    parser.add_argument("--scenario", choices=[*SCENARIOS], help="instead: one scenario")
+    parser.add_argument("--python", default=sys.executable, help="of the processes")
+    parser.add_argument("--uvloop", action="store_true", help="processes use uvloop")
     parser.add_argument("--json", type=Path, help="write the results here")
     parser.add_argument("--keep", type=Path, help="keep the histories of rounds with violations")
     return parser.parse_args()
@@ -48,6 +53,7 @@ def _plans(arguments: argparse.Namespace, database: str) -> list[Plan]:
         faults=math.ceil(arguments.faults / rounds) if seconds is None else sys.maxsize,
         seconds=math.inf if seconds is None else seconds / rounds,
         workers=arguments.workers, tasks=arguments.tasks, only=arguments.only,
+        uvloop=arguments.uvloop, python=arguments.python,
     )  # fmt: skip
     chosen = range(rounds) if arguments.round is None else [arguments.round]
     return [replace(plan, number=number) for number in chosen]
@@ -67,10 +73,14 @@ def _command(plan: Plan) -> str:
     return f"make chaos ARGS={shlex.quote(shlex.join(map(str, words)))}"
 
 
-def _run(plan: Plan, keep: Path | None) -> Result:
+def _run(plan: Plan, keep: Path | None, scenario: Scenario | None = None) -> Result:
     with tempfile.TemporaryDirectory(prefix="wfs_chaos_", ignore_cleanup_errors=True) as name:
-        result = asyncio.run(Round(plan, Path(name)).run())
-        if keep is not None and (result.violations or result.undocumented or result.hangs):
+        if scenario is None:
+            result = asyncio.run(Round(plan, Path(name)).run())
+        else:
+            round_ = Round(plan, Path(name), scenario.environment)
+            result = asyncio.run(round_.run(scenario.drive, scenario.review))
+        if keep is not None and result.failed:
             kept = keep / f"{plan.database}-{plan.seed}-{plan.number}"
             shutil.rmtree(kept, ignore_errors=True)
             shutil.copytree(name, kept, ignore=shutil.ignore_patterns("data"))
@@ -78,65 +88,57 @@ def _run(plan: Plan, keep: Path | None) -> Result:
         return result
 
 
-def _add(total: Result, result: Result) -> None:
-    total.writes += result.writes
-    total.calls += result.calls
-    total.seconds += result.seconds
-    total.violations += result.violations
-    for name in ("errors", "faults", "missed", "undocumented", "hangs"):
-        getattr(total, name).update(getattr(result, name))
-
-
-def _line(result: Result) -> str:
-    return (
-        f"{result.writes:>9,} writes {result.calls:>9,} calls {result.faults.total():>4} faults "
-        f"{len(result.violations):>3} violations {result.undocumented.total():>3} undocumented "
-        f"{result.hangs.total():>2} hangs {result.seconds:>6.1f} s"
-    )
-
-
-def _as_json(result: Result) -> dict[str, object]:
-    return {
-        "writes": result.writes,
-        "calls": result.calls,
-        "seconds": round(result.seconds, 1),
-        "errors": result.errors,
-        "faults": result.faults,
-        "missed": result.missed,
-        "violations": Counter(violation.rule for violation in result.violations),
-        "undocumented": result.undocumented,
-        "hangs": result.hangs,
-    }
-
-
 def _print_total(database: str, total: Result) -> None:
-    print(f"\n{database}, in total: {_line(total)}")
-    for name, counts in _as_json(total).items():
+    print(f"\n{database}, in total: {total}")
+    for name, counts in total.as_json().items():
         if isinstance(counts, Counter) and counts:
             print(f"  {name}:")
             for kind, count in counts.most_common():
                 print(f"    {count:>7,}  {kind}")
 
 
+def _print_round(name: str, command: str, result: Result) -> None:
+    print(f"{name}: {result}\n  {command}")
+    for violation in result.violations[:3]:
+        print(violation)
+    sys.stdout.flush()
+
+
+def _run_scenario(arguments: argparse.Namespace) -> Result:
+    name = arguments.scenario
+    scenario = SCENARIOS[name]
+    plan = Plan(
+        name, arguments.seed, 0, 0, 0, math.inf, scenario.workers, arguments.tasks,
+        ending=scenario.ending, uvloop=arguments.uvloop, python=arguments.python,
+    )  # fmt: skip
+    result = _run(plan, arguments.keep, scenario)
+    words = f"--scenario {name} --seed {arguments.seed} --tasks {arguments.tasks}"
+    _print_round(name, f"make chaos ARGS='{words}'", result)
+    return result
+
+
+def _run_rounds(arguments: argparse.Namespace, database: str) -> Result:
+    total = Result()
+    for plan in _plans(arguments, database):
+        result = _run(plan, arguments.keep)
+        total.add(result)
+        _print_round(f"{database} round {plan.number}", _command(plan), result)
+    return total
+
+
 def main() -> int:
     arguments = _arguments()
-    failed = False
-    report = {}
-    for database in arguments.database or [*FAULTS]:
-        total = Result()
-        for plan in _plans(arguments, database):
-            result = _run(plan, arguments.keep)
-            _add(total, result)
-            print(f"{database:10} round {plan.number:>3}: {_line(result)}", flush=True)
-            print(f"  {_command(plan)}", flush=True)
-            for violation in result.violations[:3]:
-                print(violation, flush=True)
-        _print_total(database, total)
-        report[database] = _as_json(total)
-        failed |= bool(total.violations or total.undocumented or total.hangs)
+    if arguments.scenario is not None:
+        totals = {arguments.scenario: _run_scenario(arguments)}
+    else:
+        databases = arguments.database or [*FAULTS]
+        totals = {database: _run_rounds(arguments, database) for database in databases}
+    for name, total in totals.items():
+        _print_total(name, total)
     if arguments.json is not None:
+        report = {name: total.as_json() for name, total in totals.items()}
         arguments.json.write_text(json.dumps(report, indent=2))
-    return int(failed)
+    return int(any(total.failed for total in totals.values()))
 
 
 if __name__ == "__main__":

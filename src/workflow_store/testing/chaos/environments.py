@@ -27,6 +27,10 @@ class Environment(ABC):
 
     options: ClassVar[dict[str, Any]]
     """The options of the stores: short timeouts, so that a fault takes little time."""
+    has_our_clock: ClassVar[bool] = True
+    """Whether the clock of the database is that of this machine."""
+    expects: ClassVar[tuple[str, ...]] = ()
+    """The errors, with the beginning of their messages, that are right here only."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -43,6 +47,10 @@ class Environment(ABC):
     @abstractmethod
     def options_of(self, place: int) -> dict[str, Any]:
         """Return the options of the store at a place."""
+
+    async def history_file(self, name: str) -> Path:
+        """Return the file in which the process of a name records its calls."""
+        return self.folder / f"{name}.jsonl"
 
     @property
     @abstractmethod

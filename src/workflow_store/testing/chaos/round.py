@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import random
+import sys
 import time
-from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, TypeAlias
 
 from ...factory import open_store
-from ..history import RecordedStore, Recorder, Violation, check, read_history
+from ..history import History, RecordedStore, Recorder, check, read_history
 from .environments import Environment, Postgresql, Sqlite
+from .results import Result
 from .schedule import deck
 from .worker import Settings
 from .workers import Worker, next_generation
 from .workload import Workload
 
-__all__ = ["Plan", "Result", "Round"]
+__all__ = ["Plan", "Round", "read_all"]
 
 HANG_S: Final = 60.0
 """A call that waits longer hangs: all its timeouts and retries together are shorter."""
 
 ENVIRONMENTS: Final[dict[str, type[Environment]]] = {"postgresql": Postgresql, "sqlite": Sqlite}
-EXPECTED: Final = {"StoreUnavailableError", "CancelledError", "RunNotFoundError", "ClaimLostError"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,9 @@ class Plan:
         workers: the number of processes.
         tasks: the number of clients in each.
         only: only faults whose name contains this.
+        ending: how the processes end, as in `Settings`.
+        uvloop: whether they use uvloop.
+        python: their interpreter.
     """
 
     database: str
@@ -52,33 +56,13 @@ class Plan:
     workers: int
     tasks: int
     only: str | None = None
+    ending: str = "close"
+    uvloop: bool = False
+    python: str = sys.executable
 
 
-@dataclass(slots=True)
-class Result:
-    """What happened in a round.
-
-    Attributes:
-        writes: acknowledged writes.
-        calls: all calls.
-        errors: calls that ended with an error, by its name.
-        faults: the faults that happened.
-        missed: faults for which there was no occasion.
-        violations: what no correct store could have answered.
-        undocumented: errors that the package does not document.
-        hangs: calls and processes that did not end, by name.
-        seconds: how long it took.
-    """
-
-    writes: int = 0
-    calls: int = 0
-    errors: Counter[str] = field(default_factory=Counter)
-    faults: Counter[str] = field(default_factory=Counter)
-    missed: Counter[str] = field(default_factory=Counter)
-    violations: list[Violation] = field(default_factory=list)
-    undocumented: Counter[str] = field(default_factory=Counter)
-    hangs: Counter[str] = field(default_factory=Counter)
-    seconds: float = 0.0
+Drive: TypeAlias = "Callable[[Round, random.Random], Awaitable[None]]"
+Review: TypeAlias = Callable[[Result, History], None]
 
 
 class Round:
@@ -90,67 +74,82 @@ class Round:
         result: what has happened so far.
     """
 
-    def __init__(self, plan: Plan, folder: Path) -> None:
-        self.environment = ENVIRONMENTS[plan.database](folder)
+    def __init__(
+        self, plan: Plan, folder: Path, environment: type[Environment] | None = None
+    ) -> None:
+        self.environment = (environment or ENVIRONMENTS[plan.database])(folder)
         self.workers: list[Worker] = []
         self.result = Result()
         self._plan = plan
         self._folder = folder
+        self._log = folder / "workers.log"
         self._ended: list[Worker] = []
         self._gone: list[asyncio.Task[None]] = []
         self._marks = Recorder(folder / "marks.jsonl", "marks")
 
-    async def run(self) -> Result:
-        """Run the round and check its history."""
+    async def run(self, drive: Drive | None = None, review: Review | None = None) -> Result:
+        """Run the round and check its history.
+
+        Args:
+            drive: what happens while the processes use the database; by default faults.
+            review: looks at the history, too.
+        """
         began = time.monotonic()
         plan = self._plan
         rng = random.Random(f"{plan.seed}/{plan.number}")
-        self._marks.relate_clocks()
+        if self.environment.has_our_clock:
+            self._marks.relate_clocks()
         async with self.environment.stack:
             await self.environment.start()
             for place in range(plan.workers):
-                self.workers.append(self._worker(place, began))
+                self.workers.append(await self._worker(place, began))
                 await self.workers[-1].start()
-            await self._progress(HANG_S)
-            await self._let_fail(rng)
+            await self.progress()
+            await (self._let_fail(rng) if drive is None else drive(self, rng))
             for worker in self.workers:
                 if not await worker.stop(HANG_S):
                     self.result.hangs[f"{worker.name} did not end"] += 1
                 self._note_gone(worker)
             await asyncio.gather(*self._gone)
-            await self._read_all()
+            await read_all(self.environment.direct_url, self._folder)
         self._marks.close()
         for worker in self._ended:
             self._sum(worker)
-        self.result.violations = check(read_history(*self._folder.glob("*.jsonl")))
+        history = read_history(*files_of(self._folder))
+        self.result.violations = check(history)
+        if review is not None:
+            review(self.result, history)
         self.result.seconds = time.monotonic() - began
         return self.result
 
     # -- processes --------------------------------------------------------------------------
 
-    def _worker(self, place: int, epoch: float) -> Worker:
+    async def _worker(self, place: int, epoch: float) -> Worker:
         plan, name = self._plan, f"w{place}.0"
         workload = Workload(name, plan.seed * 1000 + plan.number, epoch, plan.tasks)
+        environment = self.environment
         settings = Settings(
-            self.environment.url(place, name), str(self._file(name)),
-            self.environment.options_of(place), workload,
+            environment.url(place, name), str(await environment.history_file(name)),
+            environment.options_of(place), workload, plan.ending, plan.uvloop,
         )  # fmt: skip
-        return Worker(settings, self._folder / "workers.log")
-
-    def _file(self, name: str) -> Path:
-        return self._folder / f"{name}.jsonl"
+        return Worker(settings, self._log, plan.python)
 
     async def replace(self, place: int) -> None:
-        """Start a process in the place of one that was killed."""
-        killed = self.workers[place]
-        self._note_gone(killed)
-        self.workers[place] = next_generation(
-            killed,
-            self._folder / "workers.log",
-            self._file,
-            lambda name: self.environment.url(place, name),
-        )
+        """Start a process in the place of one that has ended."""
+        before = self.workers[place]
+        self._note_gone(before)
+        name = before.next_name
+        file = await self.environment.history_file(name)
+        url = self.environment.url(place, name)
+        self.workers[place] = next_generation(before, self._log, file, url)
         await self.workers[place].start()
+
+    async def end_and_replace(self, place: int, within_s: float) -> None:
+        """End a process in its own way, and start another."""
+        worker = self.workers[place]
+        if not await worker.stop(within_s):
+            self.result.hangs[f"{worker.name} did not end"] += 1
+        await self.replace(place)
 
     def _note_gone(self, worker: Worker) -> None:
         self._ended.append(worker)
@@ -186,12 +185,12 @@ class Round:
                 raise RuntimeError(f"the fault {name!r} failed") from error
             (self.result.faults if done else self.result.missed)[name] += 1
             happened += done
-            await self._progress(HANG_S)
+            await self.progress()
 
     def _writes(self) -> int:
         return sum(worker.report.writes for worker in (*self.workers, *self._ended))
 
-    async def _progress(self, within_s: float) -> None:
+    async def progress(self, within_s: float = HANG_S) -> None:
         """Wait until every process has written more."""
         before = {worker.name: worker.report.writes for worker in self.workers}
         deadline = time.monotonic() + within_s
@@ -212,20 +211,6 @@ class Round:
 
     # -- the end ----------------------------------------------------------------------------
 
-    async def _read_all(self) -> None:
-        """Read every run once more, after the last fault."""
-        runs = dict.fromkeys(
-            operation.run
-            for operation in read_history(*self._folder.glob("w*.jsonl")).operations
-            if operation.run
-        )
-        recorder = Recorder(self._file("final"), "final")
-        options: dict[str, Any] = {}
-        async with open_store(self.environment.direct_url, **options) as store:
-            for run in runs:
-                await RecordedStore(store, recorder).load_run(run)
-        recorder.close()
-
     def _sum(self, worker: Worker) -> None:
         report, result = worker.report, self.result
         result.writes += report.writes
@@ -233,4 +218,21 @@ class Round:
             result.calls += count
             if kind.endswith("Error"):
                 result.errors[kind] += count
-        result.undocumented.update(report.undocumented or {})
+        for error, count in (report.undocumented or {}).items():
+            if not error.startswith(self.environment.expects):
+                result.undocumented[error] += count
+
+
+def files_of(folder: Path) -> list[Path]:
+    """Return the files of a history."""
+    return [*folder.glob("*.jsonl")]
+
+
+async def read_all(url: str, folder: Path) -> None:
+    """Read every run of a history once more, after the last fault."""
+    operations = read_history(*files_of(folder)).operations
+    recorder = Recorder(folder / "final.jsonl", "final")
+    async with open_store(url) as store:
+        for run in dict.fromkeys(operation.run for operation in operations if operation.run):
+            await RecordedStore(store, recorder).load_run(run)
+    recorder.close()

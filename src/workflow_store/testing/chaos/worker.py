@@ -7,6 +7,7 @@ prints a line of JSON several times a second.
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import os
 import sys
@@ -15,7 +16,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from ...errors import WorkflowStoreError
 from ...factory import open_store
+from ...store import ResumableWorkflowStore
 from ..history import RecordedStore, Recorder
 from .workload import Clients, Workload
 
@@ -37,12 +40,17 @@ class Settings:
         file: where its calls are recorded.
         options: the options of the store.
         workload: what its clients do.
+        ending: `close`; `abandon` ends the event loop with calls in flight and the store open;
+            `fork` also makes processes that try to use the store.
+        uvloop: whether to use uvloop, which must be installed.
     """
 
     url: str
     file: str
     options: dict[str, Any]
     workload: Workload
+    ending: str = "close"
+    uvloop: bool = False
 
     def encoded(self) -> str:
         """Return the argument of the process."""
@@ -77,22 +85,49 @@ class Report:
 
 async def _run(settings: Settings) -> None:
     recorder = Recorder(Path(settings.file), settings.workload.name)
-    async with open_store(settings.url, **settings.options) as store:
-        clients = Clients(RecordedStore(store, recorder), settings.workload)
-        loop = asyncio.get_running_loop()
+    store = open_store(settings.url, **settings.options)
+    await store.open()
+    clients = Clients(RecordedStore(store, recorder), settings.workload)
+    loop = asyncio.get_running_loop()
 
-        def wait_for_end() -> None:
-            sys.stdin.buffer.read()
-            loop.call_soon_threadsafe(clients.stopping.set)
+    def wait_for_end() -> None:
+        sys.stdin.buffer.read()
+        loop.call_soon_threadsafe(clients.stopping.set)
 
-        threading.Thread(target=wait_for_end, daemon=True).start()
-        reporting = asyncio.create_task(_report(recorder, clients))
-        try:
-            await clients.run()
-        finally:
-            reporting.cancel()
-            _print(recorder, clients, {})
+    threading.Thread(target=wait_for_end, daemon=True).start()
+    reporting = asyncio.create_task(_report(recorder, clients))
+    calling = asyncio.create_task(clients.run())
+    if settings.ending == "abandon":
+        await clients.stopping.wait()
+        _print(recorder, clients, {})
+        return
+    if settings.ending == "fork":
+        await _fork_repeatedly(store, clients)
+    try:
+        await calling
+    finally:
+        reporting.cancel()
+        await store.close()
+        _print(recorder, clients, {})
     recorder.close()
+
+
+async def _fork_repeatedly(store: ResumableWorkflowStore, clients: Clients) -> None:
+    """Let forked processes use the store, which must refuse that."""
+    while not clients.stopping.is_set():
+        child = os.fork()
+        if not child:
+            try:
+                asyncio.run(store.delete_run("run-0-0"))
+            except WorkflowStoreError as error:
+                os._exit(3 if type(error) is WorkflowStoreError else 4)
+            except BaseException:
+                os._exit(5)
+            os._exit(6)
+        _, status = await asyncio.to_thread(os.waitpid, child, 0)
+        if os.waitstatus_to_exitcode(status) != 3:
+            clients.undocumented[f"a forked process ended with {status}"] += 1
+        await asyncio.sleep(0.2)
 
 
 async def _report(recorder: Recorder, clients: Clients) -> None:
@@ -115,5 +150,12 @@ def _print(recorder: Recorder, clients: Clients, ages: dict[int, int]) -> None:
     os.write(1, json.dumps(asdict(report)).encode() + b"\n")
 
 
+def _main() -> None:
+    settings = Settings.decoded(sys.argv[1])
+    if settings.uvloop:
+        importlib.import_module("uvloop").install()
+    asyncio.run(_run(settings))
+
+
 if __name__ == "__main__":
-    asyncio.run(_run(Settings.decoded(sys.argv[1])))
+    _main()

@@ -6,8 +6,6 @@ import asyncio
 import json
 import signal
 import subprocess
-import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,14 +24,21 @@ class Worker:
         killed: whether it was killed.
     """
 
-    def __init__(self, settings: Settings, log: Path) -> None:
+    def __init__(self, settings: Settings, log: Path, python: str) -> None:
         self.settings = settings
+        self.python = python
         self.name = settings.workload.name
         self.report = Report(ended={}, undocumented={})
         self.killed = False
         self._log = log
         self._process: asyncio.subprocess.Process | None = None
         self._reading: asyncio.Task[None] | None = None
+
+    @property
+    def next_name(self) -> str:
+        """The name of the store object of a process that takes the place of this one."""
+        place, generation = self.name.split(".")
+        return f"{place}.{int(generation) + 1}"
 
     @property
     def pid(self) -> int:
@@ -50,7 +55,7 @@ class Worker:
         """Start the process."""
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "workflow_store.testing.chaos.worker",
+                self.python, "-m", "workflow_store.testing.chaos.worker",
                 self.settings.encoded(),
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, limit=1 << 24,
             )  # fmt: skip
@@ -90,12 +95,8 @@ class Worker:
         return await self._process.wait()
 
 
-def next_generation(
-    worker: Worker, log: Path, file: Callable[[str], Path], url: Callable[[str], str]
-) -> Worker:
-    """Return a process that takes the place of one that was killed."""
-    place, generation = worker.name.split(".")
-    name = f"{place}.{int(generation) + 1}"
-    workload = replace(worker.settings.workload, name=name)
-    settings = replace(worker.settings, workload=workload, file=str(file(name)), url=url(name))
-    return Worker(settings, log)
+def next_generation(worker: Worker, log: Path, file: Path, url: str) -> Worker:
+    """Return a process that takes the place of one that has ended."""
+    workload = replace(worker.settings.workload, name=worker.next_name)
+    settings = replace(worker.settings, workload=workload, file=str(file), url=url)
+    return Worker(settings, log, worker.python)
