@@ -99,6 +99,8 @@ class Round:
         rng = random.Random(f"{plan.seed}/{plan.number}")
         if self.environment.has_our_clock:
             self._marks.relate_clocks()
+        else:
+            self._marks.clock_is_set()
         async with self.environment.stack:
             await self.environment.start()
             for place in range(plan.workers):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import datetime
+import datetime as dt
 import os
 import random
 import resource
@@ -125,7 +125,7 @@ async def _step_clock(round_: Round, rng: random.Random) -> None:
         await asyncio.sleep(rng.uniform(0.3, 1.0))
         ahead_s = rng.choice([-3600, -60, -5, -1, 0, 1, 5, 60, 3600])
         await round_.environment.execute(
-            "UPDATE stepped.clock SET ahead = $1", datetime.timedelta(seconds=ahead_s)
+            "UPDATE stepped.clock SET ahead = $1", dt.timedelta(seconds=ahead_s)
         )
         round_.result.faults["clock stepped"] += 1
     await round_.progress()
@@ -220,7 +220,7 @@ async def _command(*words: str) -> None:
 
 
 async def _end_loops(round_: Round, rng: random.Random) -> None:
-    for place in range(20):
+    for place in range(8):
         await asyncio.sleep(rng.uniform(0.1, 0.5))
         await round_.end_and_replace(place % len(round_.workers), within_s=20)
         round_.result.faults["event loop ended with calls in flight"] += 1

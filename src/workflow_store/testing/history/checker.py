@@ -92,7 +92,7 @@ def _search(history: History, run: str, operations: list[Operation]) -> Iterator
         listed = answer["steps"] if operation.method == "load_run" and answer else answer
         if operation.method in {"load_run", "list_steps"} and listed:
             steps.update(dict.fromkeys(step["step_id"] for step in listed))
-    model = Model([*steps], history.server_clock_ns)
+    model = Model([*steps], history)
     calls = model.calls(operations)
     for call in calls:
         call.until = _until(history, call.operation)

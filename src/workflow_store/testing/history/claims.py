@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from .records import Operation
@@ -42,13 +43,16 @@ def claim_lost(operation: Operation) -> Call:
     )  # fmt: skip
 
 
-def claim_call(operation: Operation, began_at: int) -> Call:
+def claim_call(operation: Operation, began_at: int, *, steady_clock: bool) -> Call:
     """Return a call of a claim method that returned.
 
     Args:
         operation: the record.
         began_at: when it began, by the server's clock, or `ANY`.
+        steady_clock: whether the ends of leases can be compared.
     """
+    if not steady_clock and isinstance(operation.answer, dict):
+        operation = replace(operation, answer={**operation.answer, "expires_at": ANY})
     match operation.method:
         case "renew_claim":
             return _renewed(operation)

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from .claims import CLAIM_METHODS, claim_call, claim_lost, fenced, own_fence, unknown_claim
-from .records import Operation
+from .records import History, Operation
 from .state import (
     ALL,
     ANY,
@@ -50,16 +50,17 @@ class Model:
 
     Args:
         steps: all steps that the run ever had.
-        server_clock_ns: as in `History`.
+        history: what is known of the server's clock.
     """
 
-    def __init__(self, steps: list[str], server_clock_ns: int | None) -> None:
+    def __init__(self, steps: list[str], history: History) -> None:
         self.nothing = absent(len(steps))
         self._places = {step_id: place for place, step_id in enumerate(steps)}
         self._values: dict[str, int] = {}
         self._seen: set[int] = set()
         self._unseen_since: dict[int, int] = {}
-        self._server_clock_ns = server_clock_ns
+        self._server_clock_ns = history.server_clock_ns if history.steady_clock else None
+        self._steady_clock = history.steady_clock
 
     def server_time(self, time: int) -> int:
         """Return the server's time at a time of the records, or `ANY` if it is not known."""
@@ -149,7 +150,8 @@ class Model:
         if operation.method in _READS:
             return self._read(operation)
         if operation.method in CLAIM_METHODS:
-            return claim_call(operation, self.server_time(operation.began))
+            began_at = self.server_time(operation.began)
+            return claim_call(operation, began_at, steady_clock=self._steady_clock)
         if operation.method == "purge_runs":  # of this run, maybe
             return self._unknown(operation)
         return self._write(operation)

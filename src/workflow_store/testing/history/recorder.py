@@ -54,6 +54,10 @@ class Recorder:
         """Record that the server's clock is that of this machine."""
         self.write({"clock": {"monotonic": time.monotonic_ns(), "server": time.time_ns()}})
 
+    def clock_is_set(self) -> None:
+        """Record that the server's clock is set to another time meanwhile."""
+        self.write({"clock": None})
+
     def write(self, record: dict[str, Any]) -> None:
         """Append a record."""
         os.write(self._file, json.dumps(record, separators=(",", ":")).encode() + b"\n")

@@ -12,7 +12,8 @@ The second line has an `answer`, or the name of an `error`. Times are nanosecond
     {"clock": {"monotonic": 1, "server": 1790000000000000000}}
 
 After the first, no call of that store object takes effect: its process is dead, and so are its
-sessions on the server. The second relates the clock of the server to that of the records.
+sessions on the server. The second relates the clock of the server to that of the records; null
+in place of the times says that it was set meanwhile, so that the ends of leases say nothing.
 """
 
 from __future__ import annotations
@@ -87,11 +88,13 @@ class History:
         gone: when a store object was known to be gone, with its sessions on the server.
         server_clock_ns: what to add to a time of the records for the time of the server's
             clock, in nanoseconds since 1970; None if it is not known.
+        steady_clock: whether the server's clock was not set meanwhile.
     """
 
     operations: list[Operation] = field(default_factory=list)
     gone: dict[str, int] = field(default_factory=dict)
     server_clock_ns: int | None = None
+    steady_clock: bool = True
 
 
 def read_history(*files: Path) -> History:
@@ -110,7 +113,10 @@ def read_history(*files: Path) -> History:
                 history.gone[record["store"]] = record["gone"]
             elif "clock" in record:
                 clock = record["clock"]
-                history.server_clock_ns = clock["server"] - clock["monotonic"]
+                if clock is None:
+                    history.steady_clock = False
+                else:
+                    history.server_clock_ns = clock["server"] - clock["monotonic"]
             elif "began" in record:
                 if "fence" in record:
                     record["fence"] = Fence(*record["fence"])
