@@ -83,7 +83,7 @@ def _run(plan: Plan, keep: Path | None, scenario: Scenario | None = None) -> Res
         if keep is not None and result.failed:
             kept = keep / f"{plan.database}-{plan.seed}-{plan.number}"
             shutil.rmtree(kept, ignore_errors=True)
-            shutil.copytree(name, kept, ignore=shutil.ignore_patterns("data"))
+            shutil.copytree(name, kept, ignore=shutil.ignore_patterns("data", "*.pipe"))
             (kept / "violations.txt").write_text("\n\n".join(map(str, result.violations)))
         return result
 

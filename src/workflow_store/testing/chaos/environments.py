@@ -48,6 +48,10 @@ class Environment(ABC):
     def options_of(self, place: int) -> dict[str, Any]:
         """Return the options of the store at a place."""
 
+    def interpreter(self, python: str) -> str:
+        """Return the program that runs a process, instead of Python itself."""
+        return python
+
     async def history_file(self, name: str) -> Path:
         """Return the file in which the process of a name records its calls."""
         return self.folder / f"{name}.jsonl"

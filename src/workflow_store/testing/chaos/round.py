@@ -62,7 +62,7 @@ class Plan:
 
 
 Drive: TypeAlias = "Callable[[Round, random.Random], Awaitable[None]]"
-Review: TypeAlias = Callable[[Result, History], None]
+Review: TypeAlias = "Callable[[Round, History], Awaitable[None]]"
 
 
 class Round:
@@ -120,7 +120,7 @@ class Round:
         history = read_history(*files_of(self._folder))
         self.result.violations = check(history)
         if review is not None:
-            review(self.result, history)
+            await review(self, history)
         self.result.seconds = time.monotonic() - began
         return self.result
 
@@ -134,7 +134,7 @@ class Round:
             environment.url(place, name), str(await environment.history_file(name)),
             environment.options_of(place), workload, plan.ending, plan.uvloop,
         )  # fmt: skip
-        return Worker(settings, self._log, plan.python)
+        return Worker(settings, self._log, environment.interpreter(plan.python))
 
     async def replace(self, place: int) -> None:
         """Start a process in the place of one that has ended."""

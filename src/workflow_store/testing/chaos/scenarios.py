@@ -8,6 +8,7 @@ import datetime as dt
 import os
 import random
 import resource
+import tempfile
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -15,10 +16,10 @@ from typing import Any, ClassVar, Final, NamedTuple
 
 import asyncpg
 
-from ..history import History
+from ..history import History, check, read_history
 from .environments import Environment, Postgresql, Sqlite
-from .results import Result
-from .round import Drive, Review, Round
+from .power_loss import STRACE, images
+from .round import Drive, Review, Round, files_of, read_all
 from .workers import Worker
 
 __all__ = ["SCENARIOS", "Scenario"]
@@ -74,20 +75,22 @@ class _Restarts:
             round_.result.faults["server restarted"] += 1
         await round_.progress()
 
-    def review(self, result: Result, history: History) -> None:
+    async def review(self, round_: Round, history: History) -> None:
         """Count the calls that the restarts met, and how they ended."""
+        result = round_.result
+        left = [one for one in history.operations if one.ended is not None]
         for began, down, up in self.outages:
             long = " (outage over 0.9 s)" if up - down > _OUTAGE_S * 1e9 else ""
             result.notes[f"restarts{long}"] += 1
-            for one in history.operations:
-                if one.ended is None or one.ended < began or one.began > up:
-                    continue
+            met = [one for one in left if one.began <= up and (one.ended or 0) >= began]
+            for one in met:
                 failed = one.error == "StoreUnavailableError"
-                met = "in flight" if one.began < down else "begun while it was down"
-                result.notes[f"calls {met}{long}"] += 1
-                result.notes[f"calls {met}{long}: StoreUnavailableError"] += failed
+                kind = "in flight" if one.began < down else "begun while it was down"
+                result.notes[f"calls {kind}{long}"] += 1
+                result.notes[f"calls {kind}{long}: StoreUnavailableError"] += failed
                 if failed and one.began >= down and not long:
                     result.undocumented["a call that had not been sent failed"] += 1
+            left = [one for one in left if one.began > up]
         refused = sum(one.error == "StoreUnavailableError" for one in history.operations)
         result.notes["StoreUnavailableError in total"] += refused
 
@@ -216,6 +219,49 @@ async def _command(*words: str) -> None:
         raise OSError(f"{words[0]} failed")
 
 
+# -- loss of power --------------------------------------------------------------------------
+
+
+class _Traced(Sqlite):
+    """A file whose writes and syncs are recorded; needs strace."""
+
+    def interpreter(self, python: str) -> str:
+        self.trace = self.folder / "trace.txt"
+        self.before = self.file.read_bytes()
+        script = self.folder / "traced"
+        command = STRACE.format(output=self.trace)
+        script.write_text(f'#!/bin/sh\nexec {command} "{python}" "$@"\n')
+        script.chmod(0o700)
+        return str(script)
+
+
+async def _write_for_a_while(round_: Round, rng: random.Random) -> None:
+    await asyncio.sleep(10)
+
+
+async def _lose_power(round_: Round, history: History) -> None:
+    """Open the file as it may be after loss of power, many times, and check the history."""
+    environment = round_.environment
+    assert isinstance(environment, _Traced)
+    written = round_.workers[0].settings.file
+    found = images(
+        environment.trace, environment.file, Path(written),
+        before=environment.before, rng=random.Random(1), count=100,
+    )  # fmt: skip
+    for files, records in found:
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            for file, content in files.items():
+                (folder / Path(file).name).write_bytes(content)
+            (folder / "w.jsonl").write_bytes(records)
+            (folder / "marks.jsonl").write_text(
+                f'{{"store":"w0.0","gone":{time.monotonic_ns()}}}\n'
+            )
+            await read_all(f"sqlite:///{folder}/{environment.file.name}", folder)
+            round_.result.violations += check(read_history(*files_of(folder)))
+            round_.result.faults["loss of power"] += 1
+
+
 # -- event loops and processes --------------------------------------------------------------
 
 
@@ -239,6 +285,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     "clock": Scenario(_SteppedClock, _step_clock),
     "disk-full": Scenario(_SmallDisk, _fill_disk),
     "disk-fails": Scenario(_FailingDisk, _fail_writes),
+    "power-loss": Scenario(_Traced, _write_for_a_while, _lose_power, workers=1),
     "loop-ends-sqlite": Scenario(Sqlite, _end_loops, ending="abandon"),
     "loop-ends-postgresql": Scenario(_Patient, _end_loops, ending="abandon"),
     "fork-sqlite": Scenario(Sqlite, _wait, ending="fork"),
