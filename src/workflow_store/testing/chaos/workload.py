@@ -115,6 +115,7 @@ class Clients:
         except ClaimLostError:
             self._claims.pop(run, None)
         except StoreUnavailableError:
+            await asyncio.sleep(rng.choice([0, 0, 0.1]))
             return False
         except Exception as error:
             self._note(error)
