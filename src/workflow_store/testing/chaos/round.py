@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -101,7 +102,11 @@ class Round:
             self._marks.relate_clocks()
         else:
             self._marks.clock_is_set()
+        current = asyncio.current_task()
+        assert current is not None
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, current.cancel)
         async with self.environment.stack:
+            self.environment.stack.push_async_callback(self._kill_all)
             await self.environment.start()
             for place in range(plan.workers):
                 self.workers.append(await self._worker(place, began))
@@ -145,6 +150,12 @@ class Round:
         url = self.environment.url(place, name)
         self.workers[place] = next_generation(before, self._log, file, url)
         await self.workers[place].start()
+
+    async def _kill_all(self) -> None:
+        """Leave no process behind, also if the round failed."""
+        for worker in self.workers:
+            if worker.runs:
+                await worker.kill()
 
     async def end_and_replace(self, place: int, within_s: float) -> None:
         """End a process in its own way, and start another."""
