@@ -27,11 +27,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--writes", type=int, default=0, help="acknowledged writes, all rounds")
     parser.add_argument("--faults", type=int, default=0, help="faults, all rounds")
     parser.add_argument("--seconds", type=float, help="instead: all rounds together")
-    parser.add_argument("--rounds", type=int, help="default: one for each 12 faults or 30 s")
+    parser.add_argument("--rounds", type=int, help="default: one for each 50 faults or 45 s")
     parser.add_argument("--round", type=int, help="only the round of this number")
     parser.add_argument("--only", help="only faults whose name contains this")
     parser.add_argument("--workers", type=int, default=3, help="processes")
-    parser.add_argument("--tasks", type=int, default=16, help="clients in each process")
+    parser.add_argument("--tasks", type=int, default=64, help="clients in each process")
     parser.add_argument("--scenario", choices=[*SCENARIOS], help="instead: one scenario")
     parser.add_argument("--python", default=sys.executable, help="of the processes")
     parser.add_argument("--uvloop", action="store_true", help="processes use uvloop")
@@ -45,7 +45,7 @@ def _plans(arguments: argparse.Namespace, database: str) -> list[Plan]:
     if seconds is None and not (arguments.writes or arguments.faults):
         seconds = 90.0
     rounds = arguments.rounds or max(
-        1, math.ceil(arguments.faults / 12), round((seconds or 0) / 30)
+        1, math.ceil(arguments.faults / 50), round((seconds or 0) / 45)
     )
     plan = Plan(
         database, arguments.seed, 0,

@@ -133,8 +133,11 @@ class Round:
 
     async def _worker(self, place: int, epoch: float) -> Worker:
         plan, name = self._plan, f"w{place}.0"
-        workload = Workload(name, plan.seed * 1000 + plan.number, epoch, plan.tasks)
         environment = self.environment
+        workload = Workload(
+            name, plan.seed * 1000 + plan.number, epoch, plan.tasks,
+            runs=plan.tasks * 5 // 4, pause_s=environment.pause_s,
+        )  # fmt: skip
         settings = Settings(
             environment.url(place, name), str(await environment.history_file(name)),
             environment.options_of(place), workload, plan.ending, plan.uvloop,
@@ -246,6 +249,8 @@ async def read_all(url: str, folder: Path) -> None:
     operations = read_history(*files_of(folder)).operations
     recorder = Recorder(folder / "final.jsonl", "final")
     async with open_store(url) as store:
-        for run in dict.fromkeys(operation.run for operation in operations if operation.run):
-            await RecordedStore(store, recorder).load_run(run)
+        recorded = RecordedStore(store, recorder)
+        runs = [*dict.fromkeys(operation.run for operation in operations if operation.run)]
+        for first in range(0, len(runs), 50):
+            await asyncio.gather(*map(recorded.load_run, runs[first : first + 50]))
     recorder.close()

@@ -172,6 +172,7 @@ async def _fill_disk(round_: Round, rng: random.Random) -> None:
 class _FailingDisk(Sqlite):
     """A file whose processes cannot write beyond a size for a time: `EFBIG` from `write`."""
 
+    pause_s: ClassVar[tuple[float, float]] = (0.05, 0.2)
     expects: ClassVar[tuple[str, ...]] = ("WorkflowStoreError", "StoreUnavailableError")
 
     async def start(self) -> None:
