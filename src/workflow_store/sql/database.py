@@ -69,7 +69,9 @@ class Database(Executor):
         self._telemetry = telemetry
         self._owns_engine = owns_engine
         self._group_commit: GroupCommit[Write] = GroupCommit(
-            self._commit, fails_alone=lambda error: type(error) is WorkflowStoreError
+            self._commit,
+            fails_alone=lambda error: type(error) is WorkflowStoreError,
+            succeeds_once=lambda write: write.succeeds_once,
         )
         self._tasks: set[asyncio.Future[Any]] = set()
         self._unsettled = Unsettled(self._end_session)
@@ -99,7 +101,9 @@ class Database(Executor):
             if self._unsettled.attempts:
                 await self._settled((row[0],))
             try:
-                return await self._group_commit.write(write, write.key(row), row, _size(row), note)
+                # The length in characters is about the size in bytes.
+                size = sum([len(value) for value in write.payload(row) if value is not None])
+                return await self._group_commit.write(write, write.key(row), row, size, note)
             except asyncio.CancelledError:
                 if (batch := self._group_commit.batch_under_way()) is not None:
                     self._unsettled.add(batch, (row[0],))
@@ -316,11 +320,6 @@ class Database(Executor):
         return await self._on_connection(
             lambda driver, _: self.dialect.end_session(driver, session, self._options)
         )
-
-
-def _size(row: Row) -> int:
-    """Return the characters of a row, which are about its bytes."""
-    return sum([len(value) for value in row if type(value) is str])
 
 
 async def shielded(
