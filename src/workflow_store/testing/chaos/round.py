@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeAlias
 
+from ...errors import WorkflowStoreError
 from ...factory import open_store
 from ..history import History, RecordedStore, Recorder, check, read_history
 from .environments import Environment, Postgresql, Sqlite
@@ -118,7 +119,9 @@ class Round:
                     self.result.hangs[f"{worker.name} did not end"] += 1
                 self._note_gone(worker)
             await asyncio.gather(*self._gone)
-            await read_all(self.environment.direct_url, self._folder)
+            for error in await read_all(self.environment.direct_url, self._folder):
+                if not repr(error).startswith(self.environment.expects):
+                    self.result.undocumented[f"the last read: {error!r}"] += 1
         self._marks.close()
         for worker in self._ended:
             self._sum(worker)
@@ -244,13 +247,20 @@ def files_of(folder: Path) -> list[Path]:
     return [*folder.glob("*.jsonl")]
 
 
-async def read_all(url: str, folder: Path) -> None:
-    """Read every run of a history once more, after the last fault."""
+async def read_all(url: str, folder: Path) -> list[BaseException]:
+    """Read every run of a history once more, after the last fault, and return the errors."""
     operations = read_history(*files_of(folder)).operations
     recorder = Recorder(folder / "final.jsonl", "final")
-    async with open_store(url) as store:
-        recorded = RecordedStore(store, recorder)
-        runs = [*dict.fromkeys(operation.run for operation in operations if operation.run)]
-        for first in range(0, len(runs), 50):
-            await asyncio.gather(*map(recorded.load_run, runs[first : first + 50]))
+    runs = [*dict.fromkeys(operation.run for operation in operations if operation.run)]
+    errors = []
+    try:
+        async with open_store(url) as store:
+            recorded = RecordedStore(store, recorder)
+            for first in range(0, len(runs), 50):
+                reads = map(recorded.load_run, runs[first : first + 50])
+                answers = await asyncio.gather(*reads, return_exceptions=True)
+                errors += [answer for answer in answers if isinstance(answer, BaseException)]
+    except WorkflowStoreError as error:
+        errors.append(error)
     recorder.close()
+    return errors

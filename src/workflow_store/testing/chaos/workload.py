@@ -115,26 +115,32 @@ class Clients:
                 await call()
             elif not await _ended_before_cancelled(rng, call):
                 if method == "claim_run":
-                    await self._absorb(lambda: self._claim_run(rng, run))
+                    await self._absorb(rng, lambda: self._claim_run(rng, run))
                 return False
         except RunNotFoundError:
-            await self._absorb(lambda: self.store.create_run(self._run(run)))
+            return await self._absorb(rng, lambda: self.store.create_run(self._run(run)))
         except ClaimLostError:
             self._claims.pop(run, None)
         except StoreUnavailableError:
-            await asyncio.sleep(rng.uniform(*self.workload.pause_s))
-            return False
+            return await self._pause(rng)
         except Exception as error:
             self._note(error)
         return True
 
-    async def _absorb(self, call: Callable[[], Awaitable[object]]) -> None:
+    async def _absorb(self, rng: random.Random, call: Callable[[], Awaitable[object]]) -> bool:
         try:
             await call()
-        except (ClaimLostError, RunNotFoundError, StoreUnavailableError):
+        except (ClaimLostError, RunNotFoundError):
             pass
+        except StoreUnavailableError:
+            return await self._pause(rng)
         except Exception as error:
             self._note(error)
+        return True
+
+    async def _pause(self, rng: random.Random) -> bool:
+        await asyncio.sleep(rng.uniform(*self.workload.pause_s))
+        return False
 
     def _note(self, error: Exception) -> None:
         cause = error.__cause__ if isinstance(error, WorkflowStoreError) else error
