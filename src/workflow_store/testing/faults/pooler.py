@@ -14,7 +14,7 @@ from .postgresql import free_port
 
 __all__ = ["Pgbouncer"]
 
-_START_S: Final = 30.0
+_START_S: Final = 300.0
 
 
 class Pgbouncer:

@@ -20,7 +20,7 @@ from . import processes
 
 __all__ = ["PostgresqlServer", "free_port", "locked_tables", "sessions", "terminate", "when_busy"]
 
-_START_S: Final = 60.0
+_START_S: Final = 300.0
 _SESSIONS: Final = (
     "SELECT pid FROM pg_stat_activity WHERE datname = current_database() "
     "AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
