@@ -19,6 +19,7 @@ class Result:
         calls: all calls.
         errors: calls that ended with an error, by its name.
         faults: the faults that happened.
+        met: calls that ended during a fault, or until all processes went on.
         missed: faults for which there was no occasion.
         violations: what no correct store could have answered.
         undocumented: errors that the package does not document.
@@ -31,6 +32,7 @@ class Result:
     calls: int = 0
     errors: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
+    met: Counter[str] = field(default_factory=Counter)
     missed: Counter[str] = field(default_factory=Counter)
     violations: list[Violation] = field(default_factory=list)
     undocumented: Counter[str] = field(default_factory=Counter)
@@ -49,7 +51,7 @@ class Result:
         self.calls += other.calls
         self.seconds += other.seconds
         self.violations += other.violations
-        for name in ("errors", "faults", "missed", "undocumented", "hangs", "notes"):
+        for name in ("errors", "faults", "met", "missed", "undocumented", "hangs", "notes"):
             getattr(self, name).update(getattr(other, name))
 
     def as_json(self) -> dict[str, object]:
@@ -60,6 +62,7 @@ class Result:
             "seconds": round(self.seconds, 1),
             "errors": self.errors,
             "faults": self.faults,
+            "calls that ended during a fault": self.met,
             "missed": self.missed,
             "violations": Counter(str(violation.rule) for violation in self.violations),
             "undocumented": self.undocumented,

@@ -198,6 +198,7 @@ class Round:
             while self._writes() < due and time.monotonic() < until:
                 await asyncio.sleep(0.05)
             name, fault = next(cards)
+            calls = self._calls()
             try:
                 done = await fault(self, rng)
             except Exception as error:
@@ -205,9 +206,14 @@ class Round:
             (self.result.faults if done else self.result.missed)[name] += 1
             happened += done
             await self.progress()
+            self.result.met[name] += self._calls() - calls
 
     def _writes(self) -> int:
         return sum(worker.report.writes for worker in (*self.workers, *self._ended))
+
+    def _calls(self) -> int:
+        workers = (*self.workers, *self._ended)
+        return sum(sum((worker.report.ended or {}).values()) for worker in workers)
 
     async def progress(self, within_s: float = HANG_S) -> None:
         """Wait until every process has written more."""
