@@ -101,6 +101,15 @@ RIGHT: dict[str, Callable[[], Script]] = {
         )
         .renews("a", (23, 24), 1, error=LOST)
     ),
+    "an abandoned run is claimed by a call of unknown outcome": lambda: (
+        begun()
+        .claims("a", (10, 11), claim(1, 20))
+        .call(
+            "b", (21, 22), "claim_abandoned_runs", run="", error=UNAVAILABLE,
+            owner="you", lease_s=10,
+        )
+        .renews("a", (23, 24), 1, error=LOST)
+    ),
     "a purge deletes a run, or does not": lambda: (
         begun()
         .create("a", (4, 5), 1)
@@ -357,3 +366,13 @@ def test_too_much_concurrency_is_reported_and_not_accepted() -> None:
     for number in range(1, 20):
         script.upsert(f"store {number}", (10, 99), number)
     assert {violation.rule for violation in script.violations()} == {Rule.UNDECIDED}
+
+
+def test_many_unknown_claims_of_any_runs_are_decided() -> None:
+    script = begun().claims("a", (10, 11), claim(1, 20))
+    for number in range(40):
+        script.call(
+            f"store {number}", (21, 22), "claim_abandoned_runs", run="", error=UNAVAILABLE,
+            owner=f"owner {number}", lease_s=10,
+        )  # fmt: skip
+    assert script.upsert("a", (23, 24), 1, fence=1).violations() == []

@@ -10,13 +10,17 @@ import shlex
 import shutil
 import sys
 import tempfile
-from collections import Counter
+from collections import Counter, deque
+from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
+from ..history import Violation
 from .results import Result
-from .round import Plan, Round
-from .scenarios import SCENARIOS, Scenario
+from .round import Plan, Round, violations_in
+from .scenarios import SCENARIOS
 from .schedule import FAULTS
 
 
@@ -27,11 +31,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--writes", type=int, default=0, help="acknowledged writes, all rounds")
     parser.add_argument("--faults", type=int, default=0, help="faults, all rounds")
     parser.add_argument("--seconds", type=float, help="instead: all rounds together")
-    parser.add_argument("--rounds", type=int, help="default: one for each 12 faults or 30 s")
+    parser.add_argument("--rounds", type=int, help="default: one for each 50 faults or 45 s")
     parser.add_argument("--round", type=int, help="only the round of this number")
     parser.add_argument("--only", help="only faults whose name contains this")
     parser.add_argument("--workers", type=int, default=3, help="processes")
-    parser.add_argument("--tasks", type=int, default=16, help="clients in each process")
+    parser.add_argument("--tasks", type=int, default=64, help="clients in each process")
     parser.add_argument("--scenario", choices=[*SCENARIOS], help="instead: one scenario")
     parser.add_argument("--python", default=sys.executable, help="of the processes")
     parser.add_argument("--uvloop", action="store_true", help="processes use uvloop")
@@ -45,7 +49,7 @@ def _plans(arguments: argparse.Namespace, database: str) -> list[Plan]:
     if seconds is None and not (arguments.writes or arguments.faults):
         seconds = 90.0
     rounds = arguments.rounds or max(
-        1, math.ceil(arguments.faults / 12), round((seconds or 0) / 30)
+        1, math.ceil(arguments.faults / 50), round((seconds or 0) / 45)
     )
     plan = Plan(
         database, arguments.seed, 0,
@@ -73,21 +77,6 @@ def _command(plan: Plan) -> str:
     return f"make chaos ARGS={shlex.quote(shlex.join(map(str, words)))}"
 
 
-def _run(plan: Plan, keep: Path | None, scenario: Scenario | None = None) -> Result:
-    with tempfile.TemporaryDirectory(prefix="wfs_chaos_", ignore_cleanup_errors=True) as name:
-        if scenario is None:
-            result = asyncio.run(Round(plan, Path(name)).run())
-        else:
-            round_ = Round(plan, Path(name), scenario.environment)
-            result = asyncio.run(round_.run(scenario.drive, scenario.review))
-        if keep is not None and result.failed:
-            kept = keep / f"{plan.database}-{plan.seed}-{plan.number}"
-            shutil.rmtree(kept, ignore_errors=True)
-            shutil.copytree(name, kept, ignore=shutil.ignore_patterns("data", "*.pipe"))
-            (kept / "violations.txt").write_text("\n\n".join(map(str, result.violations)))
-        return result
-
-
 def _print_total(database: str, total: Result) -> None:
     print(f"\n{database}, in total: {total}")
     for name, counts in total.as_json().items():
@@ -97,11 +86,23 @@ def _print_total(database: str, total: Result) -> None:
                 print(f"    {count:>7,}  {kind}")
 
 
-def _print_round(name: str, command: str, result: Result) -> None:
+def _report(
+    arguments: argparse.Namespace, plan: Plan, command: str, result: Result, folder: Path
+) -> None:
+    name = plan.database if plan.database in SCENARIOS else f"{plan.database} round {plan.number}"
     print(f"{name}: {result}\n  {command}")
     for violation in result.violations[:3]:
         print(violation)
     sys.stdout.flush()
+    if arguments.keep is not None and result.failed:
+        kept = arguments.keep / f"{plan.database}-{plan.seed}-{plan.number}"
+        shutil.rmtree(kept, ignore_errors=True)
+        shutil.copytree(folder, kept, ignore=shutil.ignore_patterns("data", "*.pipe"))
+        (kept / "violations.txt").write_text("\n\n".join(map(str, result.violations)))
+
+
+def _folder() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="wfs_chaos_", ignore_cleanup_errors=True)
 
 
 def _run_scenario(arguments: argparse.Namespace) -> Result:
@@ -111,18 +112,40 @@ def _run_scenario(arguments: argparse.Namespace) -> Result:
         name, arguments.seed, 0, 0, 0, math.inf, scenario.workers, arguments.tasks,
         ending=scenario.ending, uvloop=arguments.uvloop, python=arguments.python,
     )  # fmt: skip
-    result = _run(plan, arguments.keep, scenario)
     words = f"--scenario {name} --seed {arguments.seed} --tasks {arguments.tasks}"
-    _print_round(name, f"make chaos ARGS='{words}'", result)
+    with _folder() as folder:
+        round_ = Round(plan, Path(folder), scenario.environment)
+        result = asyncio.run(round_.run(scenario.drive, scenario.review))
+        result.violations += violations_in(Path(folder))
+        _report(arguments, plan, f"make chaos ARGS='{words}'", result, Path(folder))
     return result
 
 
 def _run_rounds(arguments: argparse.Namespace, database: str) -> Result:
+    """Run the rounds; another process checks the history of each while the next one runs."""
     total = Result()
-    for plan in _plans(arguments, database):
-        result = _run(plan, arguments.keep)
+    unchecked: deque[tuple[Plan, Result, Any, Future[list[Violation]]]] = deque()
+
+    def finish() -> None:
+        plan, result, folder, violations = unchecked.popleft()
+        result.violations = violations.result()
         total.add(result)
-        _print_round(f"{database} round {plan.number}", _command(plan), result)
+        _report(arguments, plan, _command(plan), result, Path(folder.name))
+        folder.cleanup()
+
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        try:
+            for plan in _plans(arguments, database):
+                folder = _folder()
+                result = asyncio.run(Round(plan, Path(folder.name)).run())
+                violations = pool.submit(violations_in, Path(folder.name))
+                unchecked.append((plan, result, folder, violations))
+                while unchecked and unchecked[0][-1].done():
+                    finish()
+        except (KeyboardInterrupt, asyncio.CancelledError):
+            total.hangs["interrupted: not all rounds were run"] += 1
+        while unchecked:
+            finish()
     return total
 
 

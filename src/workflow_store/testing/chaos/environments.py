@@ -29,6 +29,8 @@ class Environment(ABC):
     """The options of the stores: short timeouts, so that a fault takes little time."""
     has_our_clock: ClassVar[bool] = True
     """Whether the clock of the database is that of this machine."""
+    pause_s: ClassVar[tuple[float, float]] = (0.0, 0.1)
+    """The shortest and the longest pause of a caller after `StoreUnavailableError`."""
     expects: ClassVar[tuple[str, ...]] = ()
     """The errors, with the beginning of their messages, that are right here only."""
 

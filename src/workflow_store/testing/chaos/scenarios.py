@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import datetime as dt
-import os
 import random
-import resource
 import tempfile
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, ClassVar, Final, NamedTuple
 
 import asyncpg
 
 from ..history import History, check, read_history
+from . import files
 from .environments import Environment, Postgresql, Sqlite
 from .power_loss import STRACE, images
 from .round import Drive, Review, Round, files_of, read_all
-from .workers import Worker
 
 __all__ = ["SCENARIOS", "Scenario"]
 
@@ -66,7 +62,7 @@ class _Restarts:
     async def drive(self, round_: Round, rng: random.Random) -> None:
         assert isinstance(round_.environment, Postgresql)
         for _ in range(100):
-            await asyncio.sleep(rng.uniform(0.1, 0.4))
+            await asyncio.sleep(rng.uniform(0.2, 1.0))
             began = time.monotonic_ns()
             await round_.environment.server.stop(rng.choice(["fast", "immediate"]))
             down = time.monotonic_ns()
@@ -79,7 +75,8 @@ class _Restarts:
         """Count the calls that the restarts met, and how they ended."""
         result = round_.result
         left = [one for one in history.operations if one.ended is not None]
-        for began, down, up in self.outages:
+        following = [*(began for began, _, _ in self.outages[1:]), time.monotonic_ns()]
+        for (began, down, up), next_began in zip(self.outages, following, strict=True):
             long = " (outage over 0.9 s)" if up - down > _OUTAGE_S * 1e9 else ""
             result.notes[f"restarts{long}"] += 1
             met = [one for one in left if one.began <= up and (one.ended or 0) >= began]
@@ -88,7 +85,8 @@ class _Restarts:
                 kind = "in flight" if one.began < down else "begun while it was down"
                 result.notes[f"calls {kind}{long}"] += 1
                 result.notes[f"calls {kind}{long}: StoreUnavailableError"] += failed
-                if failed and one.began >= down and not long:
+                # One that had waited may have been sent before the next restart.
+                if failed and one.began >= down and not long and (one.ended or 0) < next_began:
                     result.undocumented["a call that had not been sent failed"] += 1
             left = [one for one in left if one.began > up]
         refused = sum(one.error == "StoreUnavailableError" for one in history.operations)
@@ -134,91 +132,6 @@ async def _step_clock(round_: Round, rng: random.Random) -> None:
     await round_.progress()
 
 
-# -- disks ----------------------------------------------------------------------------------
-
-
-class _SmallDisk(Sqlite):
-    """A file in a file system of its own, which is small. Needs root."""
-
-    expects: ClassVar[tuple[str, ...]] = ("WorkflowStoreError", "StoreUnavailableError")
-
-    async def start(self) -> None:
-        self.disk = self.folder / "disk"
-        self.disk.mkdir()
-        await _command("mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(self.disk))
-        self.stack.push_async_callback(_command, "umount", "--lazy", str(self.disk))
-        await super().start()
-
-    @property
-    def direct_url(self) -> str:
-        self.file = self.disk / "store.db"
-        return f"sqlite:///{self.file}"
-
-
-async def _fill_disk(round_: Round, rng: random.Random) -> None:
-    assert isinstance(round_.environment, _SmallDisk)
-    ballast = round_.environment.disk / "ballast"
-    for _ in range(15):
-        await asyncio.sleep(rng.uniform(0.3, 1.0))
-        with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
-            while True:
-                file.write(b"x" * 65536)
-        await asyncio.sleep(rng.uniform(0.2, 1.5))
-        ballast.unlink()
-        round_.result.faults["disk full"] += 1
-        await round_.progress()
-
-
-class _FailingDisk(Sqlite):
-    """A file whose processes cannot write beyond a size for a time: `EFBIG` from `write`."""
-
-    expects: ClassVar[tuple[str, ...]] = ("WorkflowStoreError", "StoreUnavailableError")
-
-    async def start(self) -> None:
-        await super().start()
-        self._copying: dict[str, asyncio.subprocess.Process] = {}
-
-    async def history_file(self, name: str) -> Path:
-        """Return a pipe, to which the limit does not apply; another process writes the file."""
-        pipe = self.folder / f"{name}.pipe"
-        os.mkfifo(pipe)
-        with (self.folder / f"{name}.jsonl").open("wb") as file:
-            self._copying[name] = await asyncio.create_subprocess_exec("cat", pipe, stdout=file)
-        return pipe
-
-    async def gone(self, worker: Worker, place: int) -> bool:
-        await self._copying[worker.name].wait()
-        return True
-
-
-@contextlib.asynccontextmanager
-async def _limited_files(round_: Round, size: int) -> AsyncIterator[None]:
-    pids = [worker.pid for worker in round_.workers]
-    for pid in pids:
-        resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
-    try:
-        yield
-    finally:
-        for pid in pids:
-            resource.prlimit(pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
-
-
-async def _fail_writes(round_: Round, rng: random.Random) -> None:
-    assert isinstance(round_.environment, _FailingDisk)
-    for _ in range(15):
-        await asyncio.sleep(rng.uniform(0.3, 1.0))
-        async with _limited_files(round_, rng.choice([0, 4096 * 10, 4096 * 200])):
-            await asyncio.sleep(rng.uniform(0.2, 1.5))
-        round_.result.faults["write failed"] += 1
-        await round_.progress()
-
-
-async def _command(*words: str) -> None:
-    process = await asyncio.create_subprocess_exec(*words)
-    if await process.wait():
-        raise OSError(f"{words[0]} failed")
-
-
 # -- loss of power --------------------------------------------------------------------------
 
 
@@ -248,16 +161,18 @@ async def _lose_power(round_: Round, history: History) -> None:
         environment.trace, environment.file, Path(written),
         before=environment.before, rng=random.Random(1), count=100,
     )  # fmt: skip
-    for files, records in found:
+    for image, records in found:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            for file, content in files.items():
+            for file, content in image.items():
                 (folder / Path(file).name).write_bytes(content)
             (folder / "w.jsonl").write_bytes(records)
             (folder / "marks.jsonl").write_text(
                 f'{{"store":"w0.0","gone":{time.monotonic_ns()}}}\n'
             )
-            await read_all(f"sqlite:///{folder}/{environment.file.name}", folder)
+            url = f"sqlite:///{folder}/{environment.file.name}"
+            for error in await read_all(url, folder):
+                round_.result.undocumented[f"after loss of power: {error!r}"] += 1
             round_.result.violations += check(read_history(*files_of(folder)))
             round_.result.faults["loss of power"] += 1
 
@@ -283,8 +198,10 @@ _restarts = _Restarts()
 SCENARIOS: Final[dict[str, Scenario]] = {
     "restarts": Scenario(_Patient, _restarts.drive, _restarts.review),
     "clock": Scenario(_SteppedClock, _step_clock),
-    "disk-full": Scenario(_SmallDisk, _fill_disk),
-    "disk-fails": Scenario(_FailingDisk, _fail_writes),
+    "disk-full": Scenario(files.SmallDisk, files.fill_disk),
+    "disk-fails": Scenario(files.FailingDisk, files.fail_writes),
+    "file-read-only": Scenario(Sqlite, files.write_to_read_only),
+    "file-truncated": Scenario(files.Damaged, files.truncate),
     "power-loss": Scenario(_Traced, _write_for_a_while, _lose_power, workers=1),
     "loop-ends-sqlite": Scenario(Sqlite, _end_loops, ending="abandon"),
     "loop-ends-postgresql": Scenario(_Patient, _end_loops, ending="abandon"),

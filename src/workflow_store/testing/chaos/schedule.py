@@ -162,10 +162,10 @@ async def _file_locked(round_: Round, rng: random.Random) -> bool:
 
 FAULTS: Final[dict[str, dict[str, tuple[int, Fault]]]] = {
     "postgresql": {
-        "backend paused": (17, _backend_paused),
-        "backend terminated": (10, _backend_terminated),
-        "answer of a write lost": (10, _request(Request.WRITE, Fate.ANSWER_LOST)),
-        "answer of a COMMIT lost": (7, _request(Request.COMMIT, Fate.ANSWER_LOST)),
+        "backend paused": (20, _backend_paused),
+        "backend terminated": (6, _backend_terminated),
+        "answer of a write lost": (12, _request(Request.WRITE, Fate.ANSWER_LOST)),
+        "answer of a COMMIT lost": (8, _request(Request.COMMIT, Fate.ANSWER_LOST)),
         "answer withheld": (4, _request(Request.WRITE, Fate.ANSWER_WITHHELD)),
         "request late": (5, _request(Request.WRITE, Fate.LATE)),
         "COMMIT late": (4, _request(Request.COMMIT, Fate.LATE)),
@@ -173,7 +173,7 @@ FAULTS: Final[dict[str, dict[str, tuple[int, Fault]]]] = {
         "request never sent": (3, _request(Request.WRITE, Fate.NEVER_SENT)),
         "connections cut": (5, _connections_cut),
         "network slow": (4, _network_slow),
-        "server restarted": (8, _server_restarted),
+        "server restarted": (6, _server_restarted),
         "server killed": (4, _server_killed),
         "pooler restarted": (4, _pooler_restarted),
         "tables locked": (3, _tables_locked),

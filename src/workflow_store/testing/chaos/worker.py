@@ -22,13 +22,14 @@ from ...store import ResumableWorkflowStore
 from ..history import RecordedStore, Recorder
 from .workload import Clients, Workload
 
-__all__ = ["Report", "Settings"]
+__all__ = ["WRITES", "Report", "Settings"]
 
 TICK_S: Final = 0.1
 WRITES: Final = frozenset(
     {"create_run", "update_context", "delete_run", "upsert_step", "commit_step"}
     | {"renew_claim", "release_claim"}
 )
+"""The calls that are counted as acknowledged writes."""
 
 
 @dataclass(frozen=True, slots=True)

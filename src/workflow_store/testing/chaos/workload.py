@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import time
 from collections import Counter
@@ -22,10 +23,14 @@ AT_ONCE: Final = 2
 """Calls of one store on one run: more would only make the check slower."""
 
 WEIGHTS: Final = {
-    "upsert_step": 34, "commit_step": 14, "update_context": 9, "create_run": 3, "delete_run": 2,
-    "get_step": 7, "get_run": 4, "list_steps": 5, "load_run": 6,
-    "claim_run": 4, "fenced": 8, "renew_claim": 2, "release_claim": 1, "claim_abandoned_runs": 1,
+    "upsert_step": 400, "commit_step": 180, "update_context": 90, "create_run": 20,
+    "delete_run": 15, "get_step": 25, "get_run": 15, "list_steps": 25, "load_run": 85,
+    "claim_run": 20, "fenced": 110, "renew_claim": 10, "release_claim": 3,
+    "claim_abandoned_runs": 2,
 }  # fmt: skip
+"""Mostly writes that share a commit: a claim costs as much as ten of them."""
+_METHODS: Final = tuple(WEIGHTS)
+_SUMS: Final = tuple(itertools.accumulate(WEIGHTS.values()))
 _NEED_CLAIM: Final = frozenset({"fenced", "renew_claim", "release_claim"})
 
 
@@ -41,15 +46,17 @@ class Workload:
         runs: how many runs are in use at a time, the same for all stores.
         period_s: after this time, the next runs are in use.
         cancelled: the share of calls that are cancelled.
+        pause_s: the shortest and the longest pause after `StoreUnavailableError`.
     """
 
     name: str
     seed: int
     epoch: float
-    tasks: int = 16
-    runs: int = 20
+    tasks: int = 64
+    runs: int = 80
     period_s: float = 6.0
     cancelled: float = 0.01
+    pause_s: tuple[float, float] = (0.0, 0.1)
 
 
 @dataclass(slots=True)
@@ -99,7 +106,7 @@ class Clients:
 
     async def _call(self, rng: random.Random, run: str) -> bool:
         """Call any method, and return whether its outcome is known."""
-        (method,) = rng.choices([*WEIGHTS], [*WEIGHTS.values()])
+        (method,) = rng.choices(_METHODS, cum_weights=_SUMS)
         call = self._prepared(rng, run, method)
         # Of the calls that claim, ten times as many: there are few of them.
         share = self.workload.cancelled * (10 if method == "claim_run" else 1)
@@ -108,26 +115,32 @@ class Clients:
                 await call()
             elif not await _ended_before_cancelled(rng, call):
                 if method == "claim_run":
-                    await self._absorb(lambda: self._claim_run(rng, run))
+                    await self._absorb(rng, lambda: self._claim_run(rng, run))
                 return False
         except RunNotFoundError:
-            await self._absorb(lambda: self.store.create_run(self._run(run)))
+            return await self._absorb(rng, lambda: self.store.create_run(self._run(run)))
         except ClaimLostError:
             self._claims.pop(run, None)
         except StoreUnavailableError:
-            await asyncio.sleep(rng.choice([0, 0, 0.1]))
-            return False
+            return await self._pause(rng)
         except Exception as error:
             self._note(error)
         return True
 
-    async def _absorb(self, call: Callable[[], Awaitable[object]]) -> None:
+    async def _absorb(self, rng: random.Random, call: Callable[[], Awaitable[object]]) -> bool:
         try:
             await call()
-        except (ClaimLostError, RunNotFoundError, StoreUnavailableError):
+        except (ClaimLostError, RunNotFoundError):
             pass
+        except StoreUnavailableError:
+            return await self._pause(rng)
         except Exception as error:
             self._note(error)
+        return True
+
+    async def _pause(self, rng: random.Random) -> bool:
+        await asyncio.sleep(rng.uniform(*self.workload.pause_s))
+        return False
 
     def _note(self, error: Exception) -> None:
         cause = error.__cause__ if isinstance(error, WorkflowStoreError) else error
@@ -139,7 +152,7 @@ class Clients:
         claim = self._claims.get(run)
         if claim is None:
             if method in _NEED_CLAIM:
-                method = "claim_run"
+                method = "upsert_step"
             return self._unfenced(self.store, rng, run, method)
         if method == "renew_claim":
             return lambda: self.store.renew_claim(claim)

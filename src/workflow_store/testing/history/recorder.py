@@ -10,6 +10,8 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar, Unpack
 
+import orjson
+
 from ...pagination import RunFilters
 from ...state import JsonValue, WorkflowExecutionState, WorkflowStepState
 from ...store import (
@@ -60,7 +62,11 @@ class Recorder:
 
     def write(self, record: dict[str, Any]) -> None:
         """Append a record."""
-        os.write(self._file, json.dumps(record, separators=(",", ":")).encode() + b"\n")
+        try:
+            line = orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
+        except TypeError:  # an integer beyond 64 bits, or a lone surrogate
+            line = json.dumps(record, separators=(",", ":")).encode() + b"\n"
+        os.write(self._file, line)
 
     async def call(
         self,
