@@ -8,9 +8,10 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 
 from .environment import simulated
-from .planted_bugs import BUGS, planted
+from .planted import BUGS, planted
 from .simulation import Result, simulate
 
 CHUNK = 100
@@ -85,7 +86,7 @@ def main() -> int:
     seeds = range(int(first), int(last or int(first) + 1))
     started, calls, failed = time.monotonic(), 0, 0
     with ProcessPoolExecutor(options.processes) as pool:
-        for made, results in pool.map(run_chunk, chunks(seeds)):
+        for made, results in pool.map(partial(run_chunk, bug=options.bug), chunks(seeds)):
             calls += made
             failed += len(results)
             for result in results:

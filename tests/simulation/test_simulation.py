@@ -13,7 +13,7 @@ from simulation.checker import explain
 from simulation.environment import simulated
 from simulation.loop import Deadlock, Loop, World
 from simulation.model import Kind, Operation, Outcome, Written
-from simulation.planted_bugs import BUGS, planted
+from simulation.planted import BUGS, planted
 from simulation.simulation import simulate
 
 
