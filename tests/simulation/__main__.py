@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -40,8 +41,8 @@ def chunks(seeds: range) -> Iterator[range]:
 
 def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m tests.simulation", description=__doc__)
-    parser.add_argument("--seeds", default="0-1000", help="from-to, the last one excluded")
-    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--seeds", default="0-2000", help="from-to, the last one excluded")
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--seed", type=int, help="replay one")
     parser.add_argument("--trace", action="store_true", help="print its events and its history")
     parser.add_argument("--planted", action="store_true", help="find each planted bug")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -24,10 +23,8 @@ _Postgresql = type(POSTGRESQL)
 def late_write(replace: Replace) -> None:
     """A session that may still commit is neither terminated nor waited for."""
 
-    def end_session(self: Any, *_: Any) -> asyncio.Future[None]:
-        over: asyncio.Future[None] = self.loop.create_future()
-        over.set_result(None)
-        return over
+    async def end_session(*_: Any) -> bool:
+        return True
 
     replace(_Database, "_end_session", end_session)
 
