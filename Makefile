@@ -12,7 +12,7 @@ PYTEST := -m pytest --numprocesses $(strip $(JOBS)) --dist worksteal
 # If set, each program that a test starts would compile the package again, for two seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test test-all coverage check docs bench simulate format clean
+.PHONY: help demo test test-all coverage check docs bench simulate chaos format clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -58,6 +58,9 @@ coverage: $(VENV)/.ready  ## the fast tests and some slow ones, with branch cove
 	$(BIN)/python -m coverage run $(PYTEST) -m 'not slow or measured' $(TESTS)
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report
+
+chaos: $(VENV)/.ready  ## let the databases fail for 90 s each; ARGS='--help' shows more
+	$(BIN)/python -m workflow_store.testing.chaos $(ARGS)
 
 check: $(VENV)/.ready  ## lint, format, types, imports, plain words
 	$(BIN)/ruff check .

@@ -28,7 +28,7 @@ def valid_identifier(value: Any) -> str:
     Raises:
         ValueError: the value breaks the rules for identifiers.
     """
-    text = valid_text(value)
+    text = value if type(value) is str else valid_text(value)  # a call per write less
     try:
         size = len(text.encode())
     except UnicodeEncodeError:

@@ -25,7 +25,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from . import json_codec
-from .fields import ErrorText, Identifier, JsonObject, Time, valid_text
+from .fields import ErrorText, Identifier, JsonObject, Time
 
 __all__ = [
     "TERMINAL", "JsonValue", "RunSummary", "TaskStatus", "WorkflowExecutionState",
@@ -60,18 +60,22 @@ TERMINAL = (TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELED)
 """The statuses of a step that has ended."""
 
 
+_STATUSES: dict[str | None, TaskStatus] = {status.value: status for status in TaskStatus}
+
+
 def valid_status(value: Any) -> TaskStatus:
     """Return a status.
 
     Raises:
         ValueError: the value is not a status, nor the text of one.
     """
-    if type(value) is TaskStatus:
-        return value
-    try:
-        return TaskStatus(valid_text(value))
-    except ValueError:
-        raise ValueError(f"must be one of {', '.join(TaskStatus)}") from None
+    kind = type(value)
+    if kind is TaskStatus:
+        return value  # type: ignore[no-any-return]
+    status = _STATUSES.get(value if kind is str else json_codec.plain_str(value))
+    if status is None:
+        raise ValueError(f"must be one of {', '.join(TaskStatus)}")
+    return status
 
 
 def _now() -> datetime:

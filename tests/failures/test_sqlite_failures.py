@@ -157,3 +157,27 @@ async def test_a_file_that_stays_locked_while_it_is_opened_first_is_unavailable(
         await fails(store.open(), StoreUnavailableError)
     async with store:
         await store.create_run(run())
+
+
+@pytest.mark.parametrize("how", ["deleted", "moved", "replaced"])
+async def test_a_file_that_lost_its_name_takes_no_write(sqlite_url: str, how: str) -> None:
+    """SQLite would acknowledge writes that no other process can ever read."""
+    path, aside = path_of(sqlite_url), path_of(sqlite_url).with_suffix(".aside")
+    async with open_store(sqlite_url) as store:
+        await store.create_run(run())
+        await store.upsert_step("r", step())
+        if how == "deleted":
+            path.unlink()
+        else:
+            path.rename(aside)
+        if how == "replaced":
+            path.write_bytes(aside.read_bytes())
+        for call in calls(store).values():
+            await fails(call(), StoreUnavailableError, "SQLITE_READONLY_DBMOVED", "put it back")
+        await fails(store.claim_run("r", owner="me"), StoreUnavailableError, "DBMOVED")
+        await asyncio.gather(*(fails(store.get_run("r"), StoreUnavailableError) for _ in range(20)))
+        if how == "deleted":
+            return
+        aside.replace(path)
+        await store.upsert_step("r", step("later"))
+        assert await store.list_steps("r") == [step(), step("later")]

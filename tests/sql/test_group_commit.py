@@ -41,7 +41,11 @@ class Recorder:
         self.batches: list[tuple[str, list[Sequence[Any]]]] = []
         self.may_commit = asyncio.Event()
         self.may_commit.set()
-        self.writer = GroupCommit(self.commit, fails_alone=lambda e: isinstance(e, KeyError))
+        self.writer = GroupCommit(
+            self.commit,
+            fails_alone=lambda e: isinstance(e, KeyError),
+            succeeds_once=lambda statement: statement == "once",
+        )
 
     async def commit(
         self, statement: str, rows: list[Sequence[Any]], notes: list[Any]
@@ -94,6 +98,14 @@ async def test_the_later_of_two_writes_to_one_key_is_written_at_the_place_of_the
     recorder.may_commit.set()
     assert await asyncio.gather(*tasks) == [True, True, True]
     assert recorder.batches[1] == ("step", [("a", 3), ("b", 2)])
+
+
+async def test_of_two_writes_that_succeed_once_the_first_gets_the_result() -> None:
+    recorder = Recorder()
+    await recorder.hold()
+    tasks = [recorder.begin(key, to="once") for key in ("a", "b", "a")]
+    recorder.may_commit.set()
+    assert await asyncio.gather(*tasks) == [True, True, False]
 
 
 async def test_a_row_that_finds_no_place_fails_its_own_caller_only() -> None:
@@ -178,7 +190,9 @@ async def test_what_a_caller_has_in_its_context_is_not_there_in_the_shared_trans
         seen.append(tenant.get())
         return [*notes]
 
-    group: GroupCommit[str] = GroupCommit(commit, fails_alone=lambda _: False)
+    group: GroupCommit[str] = GroupCommit(
+        commit, fails_alone=lambda _: False, succeeds_once=lambda _: False
+    )
     tenant.set("the first caller's")
     assert await group.write("step", "a", ("a",), 1, "note") == "note"
     assert seen == ["nobody's"]

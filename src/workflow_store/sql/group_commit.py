@@ -55,6 +55,8 @@ class GroupCommit(Generic[S]):
             the notes of the writes. Its errors are logged.
         fails_alone: returns whether one row may have caused an error; the rows of the
             transaction are then written one by one.
+        succeeds_once: returns whether a second write with one key would write nothing. Of the
+            writes with that key, the first then gets the result, and the others False.
     """
 
     def __init__(
@@ -62,11 +64,13 @@ class GroupCommit(Generic[S]):
         commit: Callable[[S, list[Row], list[Any]], Awaitable[list[Any]]],
         *,
         fails_alone: Callable[[Exception], bool],
+        succeeds_once: Callable[[S], bool],
     ) -> None:
         # Looked up once: CPython 3.11 makes a system call for it.
         self._loop = asyncio.get_running_loop()
         self._commit = commit
         self._fails_alone = fails_alone
+        self._succeeds_once = succeeds_once
         self._turns: dict[S, deque[_Waiting]] = {}
         self._lane: asyncio.Task[None] | None = None
         self._batch_over: asyncio.Future[None] | None = None
@@ -167,14 +171,16 @@ class GroupCommit(Generic[S]):
                 )  # fmt: skip
             results = [error] * len(rows)
         result_of = dict(zip(rows, results, strict=True))
+        once = len(rows) < len(batch) and self._succeeds_once(statement)
         for waiting in batch:
-            if waiting.done.done():
-                continue
-            result = result_of[waiting.key]
-            if isinstance(result, Exception):
-                # Each caller raises an exception with a traceback of its own.
-                exception = copy.copy(result)
-                exception.__cause__ = result.__cause__
-                waiting.done.set_exception(exception)
-            else:
-                waiting.done.set_result(result)
+            if not waiting.done.done():
+                result = result_of[waiting.key]
+                if isinstance(result, Exception):
+                    # Each caller raises an exception with a traceback of its own.
+                    exception = copy.copy(result)
+                    exception.__cause__ = result.__cause__
+                    waiting.done.set_exception(exception)
+                else:
+                    waiting.done.set_result(result)
+            if once and not isinstance(result_of[waiting.key], Exception):
+                result_of[waiting.key] = False

@@ -131,10 +131,11 @@ class ResumableMethods(StoreMethods, ResumableWorkflowStore):
             StoreClosedError: the store is not open.
             WorkflowStoreError: it was opened in another event loop.
         """
-        if self._open_database is None:
+        database = self._open_database
+        if database is None:
             raise StoreClosedError
-        check_event_loop(self._open_database.loop)
-        return self._open_database
+        check_event_loop(database.loop)
+        return database
 
     @property
     def _executor(self) -> Executor:

@@ -44,7 +44,9 @@ class Write:
             never deadlock. None if `single`, once per row, costs no more.
         key: returns the key of a row.
         match_key: returns the first columns of `batched`'s result for a row that was written.
+        payload: returns the values of a row that may be large.
         returns: whether the result goes on with columns for the caller.
+        succeeds_once: whether a repetition writes nothing, so that it must not succeed.
         applied: returns the read that finds a row if it is as the write leaves it, and the
             claim holds. None if the rows cannot show it.
     """
@@ -53,7 +55,9 @@ class Write:
     batched: Statement | None
     key: Callable[[Row], Any]
     match_key: Callable[[Row], Any]
+    payload: Callable[[Row], Row]
     returns: bool = False
+    succeeds_once: bool = False
     applied: Callable[[], Read] | None = None
 
 
@@ -82,6 +86,8 @@ class Compiler:
 
 def picker(indices: Sequence[int]) -> Callable[[Row], tuple[Any, ...]]:
     """Return a function that returns the values at the indices, always as a tuple."""
+    if not indices:
+        return lambda _: ()
     if len(indices) == 1:
         index = indices[0]
         return lambda row: (row[index],)

@@ -127,7 +127,12 @@ class Statements:
             )
         key = itemgetter(0, 1)
         return Write(
-            (self._compiler.compile(RENEWAL_COLUMNS, single),), batched, key, key, returns=True
+            (self._compiler.compile(RENEWAL_COLUMNS, single),),
+            batched,
+            key=key,
+            match_key=key,
+            payload=picker([]),
+            returns=True,
         )
 
     @cached_property
@@ -207,6 +212,7 @@ class Writes:
             requires_run=False,
             # The claim is deleted, too: who deleted a run is unknown.
             applied=None if fenced else [~exists().where(this_run)],
+            succeeds_once=fenced,
         )
         # The share lock keeps a run from being deleted meanwhile, which would fail the other
         # rows of the batch.
@@ -240,6 +246,7 @@ class Writes:
         lock: Lock | None,
         requires_run: bool = True,
         applied: list[ColumnElement[bool]] | None,
+        succeeds_once: bool = False,
     ) -> Write:
         fence_indices = range(len(columns), len(columns) + len(self._fence))
         columns = [*columns, *self._fence]
@@ -257,6 +264,10 @@ class Writes:
             together,
             key=picker([*range(len(key_columns)), *fence_indices]),
             match_key=picker([0, *fence_indices]),
+            payload=picker(
+                [index for index, c in enumerate(columns) if isinstance(c.type, JsonText)]
+            ),
+            succeeds_once=succeeds_once,
             applied=None if applied is None else cache(partial(self._applied, columns, applied)),
         )
 

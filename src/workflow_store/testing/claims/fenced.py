@@ -160,6 +160,22 @@ class Fenced(Leases):
                 await write(view)
         assert await store.get_run("run") is None
 
+    async def test_of_two_deletions_at_once_through_a_fence_one_loses_the_claim(
+        self, store: ResumableWorkflowStore
+    ) -> None:
+        """The other one deleted it."""
+        await store.create_run(a_run())
+        await store.create_run(a_run("other"))
+        view = store.fenced(await a_claim(store))
+        outcomes = await asyncio.gather(
+            store.update_context("other", {}),  # keeps the store busy meanwhile
+            view.delete_run("run"),
+            view.delete_run("run"),
+            return_exceptions=True,
+        )
+        assert [type(outcome) for outcome in outcomes].count(ClaimLostError) == 1
+        assert outcomes.count(None) == 2
+
     async def test_a_run_created_again_through_its_fence_keeps_the_claim(
         self, store: ResumableWorkflowStore
     ) -> None:

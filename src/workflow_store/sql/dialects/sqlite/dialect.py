@@ -6,9 +6,8 @@ import asyncio
 import contextlib
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl
@@ -32,7 +31,8 @@ from ..base import DriverCall, MigrationRunner, StoreDialect
 from ..errors import ErrorInfo
 from ..options import EngineOptions
 from ..types import UtcDateTime
-from .errors import classify_error, raise_read_errors
+from .connection import connector, in_its_thread
+from .errors import classify_error, overwrite_failed_commit, unknown_if_disk_failed
 from .migration_lock import in_transaction, migration_lock
 from .parameters import check_parameters
 
@@ -74,7 +74,7 @@ class _Sqlite(StoreDialect):
             pool_reset_on_return=None,
             pool_timeout=options["pool_timeout_s"],
             connect_args={
-                "async_creator_fn": _connect,
+                "async_creator_fn": connector(),
                 "timeout": options["busy_timeout_s"],
                 # sqlite3 would begin transactions automatically, and as reads:
                 # https://docs.python.org/3/library/sqlite3.html#transaction-control
@@ -159,9 +159,13 @@ class _Sqlite(StoreDialect):
     ) -> object:
         return self
 
+    def attempt_limit_s(self, options: EngineOptions) -> float:
+        return options["busy_timeout_s"] + options["pool_timeout_s"]
+
     async def end_session(
         self, driver: aiosqlite.Connection, session: object, options: EngineOptions
     ) -> bool:
+        await in_its_thread(driver, overwrite_failed_commit)
         return True
 
     async def fetch(
@@ -186,7 +190,7 @@ class _Sqlite(StoreDialect):
                 connection.rollback()
             return rows
 
-        return await _in_its_thread(driver, run)
+        return await in_its_thread(driver, run)
 
     async def execute(
         self,
@@ -228,7 +232,8 @@ class _Sqlite(StoreDialect):
                 raise
             return results
 
-        return await _in_its_thread(driver, run)
+        with unknown_if_disk_failed():
+            return await in_its_thread(driver, run)
 
     @contextlib.asynccontextmanager
     async def transaction(
@@ -238,10 +243,13 @@ class _Sqlite(StoreDialect):
         await connection.begin()
         if await in_transaction(connection):
             await connection.exec_driver_sql("ROLLBACK")
+        driver: Any = (await connection.get_raw_connection()).driver_connection
+        await in_its_thread(driver, lambda _: None)  # for its check of the file
         await connection.exec_driver_sql("BEGIN" if session is None else "BEGIN IMMEDIATE")
         try:
             yield
-            await connection.commit()
+            with unknown_if_disk_failed():
+                await connection.commit()
         except BaseException:
             # A caller's engine may skip the rollback at the end of the connection
             # (skip_autocommit_rollback).
@@ -268,32 +276,6 @@ class _Sqlite(StoreDialect):
         return migration_lock(connection, timeout_s)
 
 
-async def _connect(*arguments: Any, **keywords: Any) -> aiosqlite.Connection:
-    """Connect; if that fails, wait for the end of the connection's thread.
-
-    The thread would fail with a traceback if the event loop were closed first.
-    """
-    import aiosqlite
-
-    connection = aiosqlite.connect(*arguments, **keywords)
-    thread = connection._thread  # noqa: SLF001 - not public
-    thread.daemon = True  # as in SQLAlchemy's dialect
-    execute = connection._execute  # noqa: SLF001
-
-    def execute_and_read(
-        function: Callable[..., _T], *args: Any, **options: Any
-    ) -> Coroutine[Any, Any, _T]:
-        call = partial(function, *args, **options)
-        return execute(raise_read_errors, connection._conn, call)  # type: ignore[no-untyped-call] # noqa: SLF001
-
-    connection._execute = execute_and_read  # type: ignore[assignment] # noqa: SLF001
-    try:
-        return await connection
-    except BaseException:
-        await asyncio.to_thread(thread.join)
-        raise
-
-
 def _switch_to_wal(arguments: Sequence[Any], keywords: Mapping[str, Any], timeout_s: float) -> str:
     """Switch the file to a write-ahead log, which lets readers run beside a writer.
 
@@ -313,19 +295,6 @@ def _switch_to_wal(arguments: Sequence[Any], keywords: Mapping[str, Any], timeou
                 time.sleep(0.02)
             else:
                 return str(mode)
-
-
-async def _in_its_thread(
-    driver: aiosqlite.Connection, run: Callable[[sqlite3.Connection], _T]
-) -> _T:
-    """Run a function in the connection's thread: one hop, whatever the function does.
-
-    The public methods of aiosqlite take a hop of some 100 microseconds per statement and leave
-    a transaction open in between; all of them are built on `_execute`. A cancelled caller does
-    not stop the thread, so that the function's transaction always ends.
-    """
-    result: _T = await driver._execute(run, driver._conn)  # type: ignore[no-untyped-call] # noqa: SLF001
-    return result
 
 
 SQLITE: StoreDialect = _Sqlite()

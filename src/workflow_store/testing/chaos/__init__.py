@@ -1,0 +1,1 @@
+"""Processes that use a store while everything around it fails: `make chaos`."""
