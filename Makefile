@@ -77,7 +77,7 @@ docs: $(SITE)/.ready  ## the documentation as a site, in site/
 bench: $(BENCH)/.ready  ## compare with the alternatives; ARGS=--quick for a short run
 	$(BENCH)/bin/python -m benchmarks $(ARGS)
 
-simulate: $(VENV)/.ready  ## simulated faults, a seed each; ARGS='--seeds 0-100000 --processes 2'
+simulate: $(VENV)/.ready  ## 2,000 simulations of faults, a seed each; ARGS='--seeds 0-100000'
 	$(BIN)/python -m tests.simulation $(ARGS)
 
 format: $(VENV)/.ready  ## format, and fix what can be fixed automatically

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
@@ -148,7 +149,7 @@ async def test_a_paused_session_blocks_only_calls_on_its_runs(
     await store.create_run(run("other"))
     async with paused(postgres_url, store):
         await fails(store.upsert_step("r", a_step("late")), StoreUnavailableError)
-        message = "An earlier write of run 'r' may still be executed"
+        message = "An earlier write of run 'r' has not ended"
         blocked = asyncio.create_task(
             fails(store.upsert_step("r", a_step("later")), StoreUnavailableError, message)
         )
@@ -179,6 +180,49 @@ async def test_closing_does_not_wait_for_a_session_that_stays_paused(postgres_ur
             await fails(store.upsert_step("r", a_step("late")), StoreUnavailableError)
             async with asyncio.timeout(PATIENCE_S):
                 await store.close()
+
+
+async def test_a_store_that_was_closed_and_opened_again_waits_for_its_paused_session(
+    postgres_url: str, store: SqlWorkflowStore
+) -> None:
+    later = a_step("later", TaskStatus.COMPLETED)
+    async with paused(postgres_url, store) as pids:
+        await fails(store.upsert_step("r", a_step("late")), StoreUnavailableError)
+        await store.close()
+        await store.open()
+        with contextlib.suppress(StoreUnavailableError):
+            await store.upsert_step("r", later)
+    await until_acknowledged(lambda: store.upsert_step("r", later))
+    await ended(postgres_url, pids)
+    assert await store.get_step("r", "s") == later
+
+
+async def test_a_session_is_waited_for_even_if_the_role_may_not_see_when_it_began(
+    postgres_url: str,
+) -> None:
+    """As after `SET ROLE`, in a role that lacks the rights of the user."""
+    name = f"wfs_{uuid.uuid4().hex}"
+    await on_server(
+        postgres_url,
+        f"CREATE ROLE {name};\n\n"
+        f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {name};\n\n"
+        f"GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO {name}",
+    )
+    later = a_step("later", TaskStatus.COMPLETED)
+    url = f"{postgres_url}&role={name}" if "?" in postgres_url else f"{postgres_url}?role={name}"
+    try:
+        async with open_store(url, statement_timeout_s=LIMIT_S) as store:
+            assert isinstance(store, SqlWorkflowStore)
+            await until_acknowledged(lambda: store.create_run(run()))
+            async with paused(postgres_url, store) as pids:
+                await fails(store.upsert_step("r", a_step("late")), StoreUnavailableError)
+                with contextlib.suppress(StoreUnavailableError):
+                    await store.upsert_step("r", later)
+            await until_acknowledged(lambda: store.upsert_step("r", later))
+            await ended(postgres_url, pids)
+            assert await store.get_step("r", "s") == later
+    finally:
+        await on_server(postgres_url, f"DROP OWNED BY {name};\n\nDROP ROLE {name}")
 
 
 # -- a lost answer ---------------------------------------------------------------------

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import gc
+import os
 import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 
 from .environment import simulated
-from .planted_bugs import BUGS, planted
+from .planted import BUGS, planted
 from .simulation import Result, simulate
 
 CHUNK = 100
@@ -39,8 +41,8 @@ def chunks(seeds: range) -> Iterator[range]:
 
 def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m tests.simulation", description=__doc__)
-    parser.add_argument("--seeds", default="0-1000", help="from-to, the last one excluded")
-    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--seeds", default="0-2000", help="from-to, the last one excluded")
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--seed", type=int, help="replay one")
     parser.add_argument("--trace", action="store_true", help="print its events and its history")
     parser.add_argument("--planted", action="store_true", help="find each planted bug")
@@ -85,7 +87,7 @@ def main() -> int:
     seeds = range(int(first), int(last or int(first) + 1))
     started, calls, failed = time.monotonic(), 0, 0
     with ProcessPoolExecutor(options.processes) as pool:
-        for made, results in pool.map(run_chunk, chunks(seeds)):
+        for made, results in pool.map(partial(run_chunk, bug=options.bug), chunks(seeds)):
             calls += made
             failed += len(results)
             for result in results:

@@ -18,10 +18,14 @@ from math import inf
 
 from .model import Model, Operation, Outcome, State, Written
 
-__all__ = ["explain"]
+__all__ = ["Undecided", "explain"]
 
-_LIMIT = 200_000
-"""States tried before a history is given up as undecided. None has needed a tenth of it."""
+_LIMIT = 100_000
+"""States tried before a history is given up as undecided."""
+
+
+class Undecided(Exception):  # noqa: N818 - neither right nor wrong
+    """The search took too long."""
 
 
 def _bars(later: Operation, earlier: Operation) -> bool:
@@ -33,22 +37,43 @@ def _bars(later: Operation, earlier: Operation) -> bool:
 
 
 def explain(operations: list[Operation], written: dict[int, Written]) -> list[Operation] | None:
-    """Return an order of the calls on one run that explains all answers, or None."""
-    search = _Search(sorted(operations, key=lambda operation: operation.called), Model(written))
-    return search.order if search.finds(0, State()) else None
+    """Return an order of the calls on one run that explains all answers, or None.
+
+    Few calls of unknown outcome take effect between two others, so that those orders are
+    searched first.
+
+    Raises:
+        Undecided: it takes too long.
+    """
+    operations = sorted(operations, key=lambda operation: operation.called)
+    for most in (1, 3, len(operations)):
+        search = _Search(operations, Model(written), most)
+        if search.finds(0, State(), 0):
+            return search.order
+        if not search.was_limited:
+            return None
+    return None
 
 
 class _Search:
     """The search. A set of calls is an integer, with a bit for each of them.
 
+    Args:
+        operations: the calls.
+        model: the specification.
+        most: how many calls that may have had no effect are placed in a row.
+
     Attributes:
         order: the calls that were placed.
+        was_limited: whether `most` excluded an order.
     """
 
-    def __init__(self, operations: list[Operation], model: Model) -> None:
+    def __init__(self, operations: list[Operation], model: Model, most: int) -> None:
         self.order: list[Operation] = []
+        self.was_limited = False
         self._operations = operations
         self._model = model
+        self._most = most
         self._required = [
             operation.outcome is not Outcome.UNKNOWN and not operation.is_optional
             for operation in operations
@@ -65,22 +90,34 @@ class _Search:
             )
             for later in operations
         ]
-        self._tried: set[tuple[int, State]] = set()
+        self._tried: dict[tuple[int, State, int], list[int]] = {}
+        self._states = 0
 
-    def finds(self, done: int, state: State) -> bool:
+    def finds(self, done: int, state: State, in_a_row: int) -> bool:
         """Return whether the calls that are not done can follow on a state."""
-        if done & self._all == self._all or len(self._tried) > _LIMIT:
+        required = done & self._all
+        if required == self._all:
             return True
-        if (done, state) in self._tried:
-            return False
-        self._tried.add((done, state))
+        # From the same state, whoever has more calls left finds what any other one finds.
+        tried = self._tried.setdefault((required, state, in_a_row), [])
+        for fewer in tried:
+            if done & fewer == fewer:
+                return False
+        tried.append(done)
+        self._states += 1
+        if self._states > _LIMIT:
+            raise Undecided
         for index in self._candidates(done):
             operation, barred = self._operations[index], self._barred[index]
+            is_required = self._required[index]
             after = self._model.after(operation, state)
-            if after is None or (after == state and not self._required[index]):
+            if after is None or (after == state and not is_required):
+                continue
+            if not is_required and in_a_row == self._most:
+                self.was_limited = True
                 continue
             self.order.append(operation)
-            if self.finds(done | 1 << index | barred, after):
+            if self.finds(done | 1 << index | barred, after, 0 if is_required else in_a_row + 1):
                 return True
             self.order.pop()
             # What changes nothing is never placed better later.
@@ -89,15 +126,21 @@ class _Search:
         return False
 
     def _candidates(self, done: int) -> list[int]:
-        """Return the calls that began before any other one ended, the required ones first."""
-        candidates: list[int] = []
+        """Return the calls that began before any other one ended.
+
+        The required ones come first, then the latest.
+        """
+        required: list[int] = []
+        optional: list[int] = []
         end = inf
         for index, operation in enumerate(self._operations):
             if operation.called > end:
                 break
-            if not done >> index & 1:
-                candidates.append(index)
-                if self._required[index]:
-                    end = min(end, operation.ended)
-        candidates = [index for index in candidates if self._operations[index].called < end]
-        return sorted(candidates, key=lambda index: not self._required[index])
+            if done >> index & 1:
+                continue
+            if self._required[index]:
+                required.append(index)
+                end = min(end, operation.ended)
+            else:
+                optional.append(index)
+        return required + optional[::-1]

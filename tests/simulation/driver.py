@@ -14,7 +14,7 @@ import asyncpg
 from .faults import Faults
 from .loop import Loop
 from .server import Server
-from .sessions import Fate, Message, Session
+from .sessions import REPEATABLE, Fate, Message, Session
 from .sql import columns_of
 
 __all__ = ["Connection", "connect"]
@@ -218,7 +218,7 @@ class Connection:
         return _Prepared(self, sql)
 
     def transaction(self, *, isolation: str | None = None, **_: Any) -> _Transaction:
-        return _Transaction(self)
+        return _Transaction(self, isolation)
 
     async def set_type_codec(self, *_: Any, **__: Any) -> None:
         pass
@@ -279,11 +279,12 @@ class _Type(NamedTuple):
 
 
 class _Transaction:
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, isolation: str | None) -> None:
         self._connection = connection
+        self._begin = REPEATABLE if isolation == "repeatable_read" else "BEGIN;"
 
     async def start(self) -> None:
-        await self._connection.execute("BEGIN;")
+        await self._connection.execute(self._begin)
 
     async def commit(self) -> None:
         await self._connection.execute("COMMIT;")

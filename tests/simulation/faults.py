@@ -24,6 +24,8 @@ MESSAGE_FAULTS = {
     "deadlock": "the server rolls back: deadlock",
     "disk_full": "the server rolls back: disk full",
 }
+_LATE = ("pause", "pause_executing", "stall")
+"""A message is executed after the client has given up, if at all."""
 
 
 class Faults:
@@ -39,8 +41,10 @@ class Faults:
         self._scale_s = random.choice([0.0005, 0.002, 0.01])
         kinds = list(MESSAGE_FAULTS)
         self.kinds = random.sample(kinds, random.choice([0, 1, 1, 2, 3, 6]))
+        if random.random() < 0.2:
+            self.kinds = list(_LATE)
         self.rate = random.choice([0.02, 0.08, 0.2]) if self.kinds else 0.0
-        self._pause_s = random.choice([0.2, 1.5, 4.0])
+        self._pause_s = random.choice([0.2, 1.5, 4.0, 4.0])
 
     def latency(self) -> float:
         """Return the seconds of a way through the network."""

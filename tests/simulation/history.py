@@ -155,7 +155,7 @@ class History:
         if self.world.trace is not None:
             self.world.note(f"call {first.called}: {first}")
         outcome, answer = await self._outcome(first, call)
-        if outcome is None:
+        if outcome is None and first.kind is not Kind.PURGE:  # whose first batches stay
             operations = []  # nothing was written
         del self.open_calls[first.called]
         ended = self.tick()

@@ -107,7 +107,7 @@ class World:
         return handle
 
     def run(self, until: Callable[[], bool], limit_s: float) -> None:
-        """Run until a condition holds.
+        """Run until a condition holds when nothing is ready.
 
         Raises:
             Deadlock: it never will, or does not within `limit_s`.
@@ -115,28 +115,15 @@ class World:
         end = self.time + limit_s
         outer = events._get_running_loop()  # pytest may run its own
         events._set_running_loop(None)
-        running: Loop | None = None
         try:
-            while not until():
-                handle = self._next()
+            while True:
+                self._run_ready()
+                if until():
+                    return
+                handle = self._next_timer()
                 if handle is None or self.time > end:
                     raise Deadlock
-                callback, loop = handle.callback, handle.loop
-                if callback is None:
-                    continue
-                if loop is not None and (loop.is_dead or loop.is_stopped):
-                    loop.keep(handle)
-                    continue
-                if loop is not running:
-                    running = loop
-                    events._set_running_loop(loop)
-                try:
-                    if handle.context is None:
-                        callback(*handle.args)
-                    else:
-                        handle.context.run(callback, *handle.args)
-                except Exception as error:
-                    self.errors.append(error)
+                self._ready.append(handle)
         finally:
             events._set_running_loop(outer)
 
@@ -146,16 +133,40 @@ class World:
         self.later(seconds, reached.append, None)
         self.run(lambda: bool(reached), seconds + 1)
 
-    def _next(self) -> _Handle | None:
-        ready = self._ready
-        if ready:
-            if self.permutes and len(ready) > 1 and self.random.random() < 0.5:
-                index = self.random.randrange(len(ready))
-                handle = ready[index]
-                if isinstance(getattr(handle.callback, "__self__", None), asyncio.Task):
-                    del ready[index]
-                    return handle
-            return ready.popleft()
+    def _run_ready(self) -> None:
+        ready, running = self._ready, events._get_running_loop()
+        while ready:
+            if self.permutes and len(ready) > 1:
+                self._permute()
+            handle = ready.popleft()
+            callback, loop = handle.callback, handle.loop
+            if callback is None:
+                continue
+            if loop is not None:
+                if loop.is_dead or loop.is_stopped:
+                    loop.keep(handle)
+                    continue
+                if loop is not running:
+                    running = loop
+                    events._set_running_loop(loop)
+            try:
+                if handle.context is None:
+                    callback(*handle.args)
+                else:
+                    handle.context.run(callback, *handle.args)
+            except Exception as error:
+                self.errors.append(error)
+
+    def _permute(self) -> None:
+        """Let a task be the next, or leave the order as it is."""
+        ready, random = self._ready, self.random
+        if random.random() < 0.5:
+            index = int(random.random() * len(ready))
+            if isinstance(getattr(ready[index].callback, "__self__", None), asyncio.Task):
+                ready.appendleft(ready[index])
+                del ready[index + 1]
+
+    def _next_timer(self) -> _Handle | None:
         timers = self._timers
         while timers:
             when, _, handle = heapq.heappop(timers)

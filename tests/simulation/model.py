@@ -204,7 +204,7 @@ class Model:
             return None
         if not is_known:  # the caller never learns the token
             earliest = operation.called_at + operation.lease_s
-            claim = Claim(-operation.called, operation.owner, earliest, inf)
+            claim = Claim(_UNKNOWN, operation.owner, earliest, inf)
             return state._replace(claim=claim)
         token, ends = operation.answer
         if token <= state.last_token:
@@ -239,6 +239,8 @@ class Model:
 
 
 _PRECISION_S = 0.000_01
+_UNKNOWN = 0
+"""The token of a claim whose call was not answered. No call uses it."""
 
 
 def _holds(state: State, token: int | None) -> bool:

@@ -18,12 +18,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 import asyncpg
 
 from .loop import Loop
-from .sql import is_read
+from .sql import Database, is_read
 
 if TYPE_CHECKING:
     from .server import Server
 
-__all__ = ["Client", "Fate", "Message", "Session"]
+__all__ = ["REPEATABLE", "Client", "Fate", "Message", "Session"]
+
+REPEATABLE = "BEGIN ISOLATION LEVEL REPEATABLE READ;"
+"""Begins a transaction all of whose statements, which only read, see one snapshot."""
 
 
 @dataclass(slots=True)
@@ -94,6 +97,8 @@ class Session:
         self._executing: Message | None = None
         self._is_busy = False
         self._in_block = False
+        self._is_repeatable = False
+        self._snapshot: Database | None = None
         self._has_failed = False
         self._is_terminating = False
         self._cancelled = False
@@ -202,7 +207,7 @@ class Session:
             self._complete(message)
 
     def _needs_lock(self, sql: str) -> bool:
-        return not (_is_system(sql) or _is_control(sql) or (is_read(sql) and not self._in_block))
+        return not (_is_system(sql) or _is_control(sql) or is_read(sql))
 
     def _complete(self, message: Message) -> None:
         kind = message.fate.kind if message.fate else ""
@@ -228,6 +233,7 @@ class Session:
         verb = sql[:8].rstrip("; ").upper()
         if verb.startswith("BEGIN"):
             self._in_block = True
+            self._is_repeatable = sql == REPEATABLE
             if "pg_advisory_xact_lock" in sql:
                 self.locks.add(int(sql.rpartition("(")[2].rstrip(")")))
             return "BEGIN", []
@@ -238,7 +244,10 @@ class Session:
         if _is_system(sql):
             return "SELECT 1", self._system(sql, arguments)
         database = self.server.database
-        if self._in_block:
+        if self._is_repeatable:
+            self._snapshot = self._snapshot or database.snapshot()
+            return self._snapshot.execute(sql, arguments)
+        if self._in_block and self.server.holder is self:
             return database.execute_in_transaction(sql, arguments)
         return database.execute(sql, arguments)
 
@@ -267,7 +276,8 @@ class Session:
         if commit and self.server.holder is self:
             self.server.database.commit()
         self.server.unlock(self)
-        self._in_block = self._has_failed = False
+        self._in_block = self._has_failed = self._is_repeatable = False
+        self._snapshot = None
         self.timeout_s = None
         self.locks.clear()
         return "COMMIT" if commit else "ROLLBACK"

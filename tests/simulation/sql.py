@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import cache, partial
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
@@ -18,12 +18,14 @@ from workflow_store.sql.models import Base
 from workflow_store.sql.queries.compiler import Statement
 from workflow_store.sql.queries.statements import Statements
 
+_T = TypeVar("_T")
 Answer: TypeAlias = tuple[str, list[Any]]
 
 __all__ = ["Batched", "Database", "columns_of", "from_postgresql", "is_read"]
 
 _TIME_LENGTH = len("2026-01-31 23:59:59.000000")
 _TYPE = r"::(?:VARCHAR|TEXT|BIGINT|INTEGER|FLOAT|JSON|BOOLEAN|TIMESTAMP WITH TIME ZONE)"
+_LOCKING = re.compile(r"\s+FOR (NO KEY )?(UPDATE|(KEY )?SHARE)( OF \w+(, \w+)*)?( SKIP LOCKED)?")
 _TRANSLATIONS = [
     (re.compile(rf"\$(\d+)(?:{_TYPE})?"), r"?\1"),
     (re.compile(r' COLLATE "C"'), ""),
@@ -37,7 +39,7 @@ _TRANSLATIONS = [
     ),
     (re.compile(r"clock_timestamp\(\)"), "clock_timestamp(0)"),
     (re.compile(r"TIMESTAMP WITH TIME ZONE"), "TEXT"),
-    (re.compile(r"\s+FOR (NO KEY )?(UPDATE|(KEY )?SHARE)( OF \w+(, \w+)*)?( SKIP LOCKED)?"), ""),
+    (_LOCKING, ""),
 ]
 
 
@@ -52,7 +54,7 @@ def from_postgresql(sql: str) -> str:
 @cache
 def is_read(sql: str) -> bool:
     """Return whether a statement only reads, without locking what it reads."""
-    return sql.startswith("SELECT") and from_postgresql(sql).count("\n") == sql.count("\n")
+    return sql.startswith("SELECT") and _LOCKING.search(sql) is None
 
 
 class Batched(NamedTuple):
@@ -134,19 +136,22 @@ class Database:
 
     Args:
         clock: the time of the server, in seconds since the epoch.
+        is_empty: whether it has no tables yet.
     """
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], *, is_empty: bool = False) -> None:
         self.clock = clock
         self.connection = sqlite3.connect(":memory:", isolation_level=None)
         self.connection.create_function("clock_timestamp", 1, self._time)
         self.connection.execute("PRAGMA foreign_keys=ON")
+        self._executed: list[tuple[float, str, Sequence[Any]]] = []
+        if is_empty:
+            return
         dialect = sqlite.dialect()
         for table in Base.metadata.sorted_tables:
             self.connection.execute(str(CreateTable(table).compile(dialect=dialect)))
             for index in table.indexes:
                 self.connection.execute(str(CreateIndex(index).compile(dialect=dialect)))
-        self._executed: list[tuple[float, str, Sequence[Any]]] = []
 
     def _time(self, later_s: float) -> str:
         time = datetime.fromtimestamp(self.clock() + later_s, UTC)
@@ -181,14 +186,23 @@ class Database:
         A read beside the open transaction must not see it: that is rolled back, and repeated
         after the read as it was.
         """
+        return self._beside(lambda: self._execute(sql, arguments))
+
+    def snapshot(self) -> Database:
+        """Return the tables as they are beside the open transaction."""
+        copy = Database(self.clock, is_empty=True)
+        self._beside(lambda: self.connection.backup(copy.connection))
+        return copy
+
+    def _beside(self, work: Callable[[], _T]) -> _T:
         executed, clock = list(self._executed), self.clock
         self.rollback()
         try:
-            return self._execute(sql, arguments)
+            return work()
         finally:
-            for time, sql_, arguments_ in executed:
+            for time, sql, arguments in executed:
                 self.clock = partial(float, time)
-                self.execute_in_transaction(sql_, arguments_)
+                self.execute_in_transaction(sql, arguments)
             self.clock = clock
 
     def _execute(self, sql: str, arguments: Sequence[Any]) -> Answer:

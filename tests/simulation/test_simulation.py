@@ -13,7 +13,7 @@ from simulation.checker import explain
 from simulation.environment import simulated
 from simulation.loop import Deadlock, Loop, World
 from simulation.model import Kind, Operation, Outcome, Written
-from simulation.planted_bugs import BUGS, planted
+from simulation.planted import BUGS, planted
 from simulation.simulation import simulate
 
 
@@ -36,18 +36,19 @@ def test_no_order_of_events_breaks_the_contract(first: int) -> None:
 @pytest.mark.parametrize(
     "bug",
     [
-        "cancelled_caller_drops_another",
+        "calls_on_many_runs_do_not_wait",
         "commit_step_in_two",
         "delete_leaves_steps",
         "executed_twice",
         "held_by_nobody",
         "last_of_a_batch_is_lost",
+        "late_write",
         "read_back_believes",
     ],
 )
 def test_a_planted_bug_is_found(bug: str) -> None:
     with planted(bug):
-        assert any(simulate(seed).violations for seed in range(50))
+        assert any(simulate(seed).violations for seed in range(100))
 
 
 def test_each_planted_bug_has_a_description() -> None:
@@ -145,6 +146,12 @@ CREATED = (Kind.CREATE, 1, 2, 1, None)
     ],
 )  # fmt: skip
 def test_a_correct_history_is_accepted(calls: list[tuple[Kind, int, int, int, object]]) -> None:
+    assert explain(history(*calls), WRITTEN) is not None
+
+
+def test_many_calls_of_unknown_outcome_are_decided() -> None:
+    unknown = [(Kind.STEP, n, n + 1, 1 + n % 9, "?") for n in range(3, 83, 2)]
+    calls = [CREATED, *unknown, (Kind.GET_STEP, 91, 92, None, 1 + 81 % 9)]
     assert explain(history(*calls), WRITTEN) is not None
 
 

@@ -10,7 +10,7 @@ from workflow_store import ResumableWorkflowStore, RunClaim
 
 from .history import START, History
 from .loop import Loop
-from .model import CHANGES, Kind, Operation
+from .model import CHANGES, Kind, Operation, Outcome
 
 __all__ = ["Client", "Process"]
 
@@ -123,17 +123,31 @@ class Client:
             assert step is not None
             await history.record([operation], lambda: store.commit_step(run, step, context))
         context["n"] = -1
+        if operation.outcome is Outcome.UNKNOWN and self._random.random() < 0.5:
+            await self._look_again(operation)
         if step is not None and isinstance(step.result, dict):
             step.result["n"] = -1
 
-    async def _read(self, kind: Kind, run: str) -> None:
+    async def _look_again(self, write: Operation) -> None:
+        """Ask whether a write took effect, as a client does that does not know it."""
+        kinds = [Kind.GET_STEP, Kind.LOAD]
+        if write.kind in {Kind.STEP, Kind.COMMIT}:
+            kinds += [Kind.WAITING, Kind.WAITING]
+        if self._random.random() < 0.1:
+            await self._on_all_runs(Kind.SUMMARY)
+        else:
+            await self._read(self._random.choice(kinds), write.run, write)
+
+    async def _read(self, kind: Kind, run: str, write: Operation | None = None) -> None:
+        """Read a run; what a write was to change, if one is passed."""
         history, store = self._history, self._process.store
-        step = f"step-{self._random.randrange(3)}"
+        step = write.step if write else f"step-{self._random.randrange(3)}"
         operation = self._operation(kind, run, step=step)
         if kind is Kind.WAITING:
             if not history.step_runs:
                 return
-            operation.value = self._random.choice(list(history.step_runs))
+            values = list(history.step_runs)
+            operation.value = write.value if write else self._random.choice(values)
             operation.run = history.step_runs[operation.value]
         call, see = {
             Kind.GET_RUN: (lambda: store.get_run(run), history.seen_run),

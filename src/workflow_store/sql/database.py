@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -21,7 +21,7 @@ from .group_commit import GroupCommit, Row
 from .queries.compiler import Read, Write
 from .queries.statements import Statements
 from .retry import RetryPolicy
-from .unsettled import Unsettled
+from .unsettled import Doubt, Unsettled
 from .urls import DatabaseUrl
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["Database", "shielded"]
 
 _SETTLE_S = 1.0
-"""How long a batch of unknown outcome holds up the next one; most sessions end at once."""
+"""How long a batch waits for the end of a session, and how long it reads back at most."""
 
 _T = TypeVar("_T")
 _P = ParamSpec("_P")
@@ -57,6 +57,7 @@ class Database(Executor):
         retry: RetryPolicy,
         telemetry: Telemetry | None,
         owns_engine: bool,
+        doubts: Iterable[Doubt] = (),
     ) -> None:
         self.engine = engine
         self.dialect = url.dialect
@@ -75,6 +76,8 @@ class Database(Executor):
         )
         self._tasks: set[asyncio.Future[Any]] = set()
         self._unsettled = Unsettled(self._end_session)
+        for doubt in doubts:  # from before the store was closed
+            self._unsettled.doubt(*doubt)
         self._closed = False
         self.loop = asyncio.get_running_loop()
 
@@ -90,6 +93,8 @@ class Database(Executor):
         self, write: Write, make_row: RowMaker[_P], *args: _P.args, **kwargs: _P.kwargs
     ) -> Any:
         note = None if self._telemetry is None else self._telemetry.pending_write()
+        if self._unsettled.attempts:  # before it takes room from other runs
+            await self._settled((make_row(self.dialect, *args, **kwargs)[0],))
         # `make_row` runs once there is room for the row, so that few rows wait in memory. A
         # closure instead of its arguments would be a third of the memory of a waiting call.
         # Not `async with`, which costs three more calls.
@@ -98,8 +103,6 @@ class Database(Executor):
             if self._closed:
                 raise StoreClosedError("The store was closed while the call was waiting.")
             row = make_row(self.dialect, *args, **kwargs)
-            if self._unsettled.attempts:
-                await self._settled((row[0],))
             try:
                 # The length in characters is about the size in bytes.
                 size = sum([len(value) for value in write.payload(row) if value is not None])
@@ -148,21 +151,18 @@ class Database(Executor):
                     self._unsettled.doubt(error.__cause__, runs)
                 raise
 
-        def abandoned(task: asyncio.Future[_T]) -> None:
-            if writes:
-                self._unsettled.add(task, runs)
-
         if self._unsettled.attempts:
             await self._settled(runs)
+        abandoned = partial(self._unsettled.add, runs=runs) if writes else None
         return await shielded(run(), self._tasks, abandoned)
 
-    async def drain(self) -> None:
-        """Accept no further write, and wait until all calls have ended."""
+    async def drain(self) -> list[Doubt]:
+        """Wait for the end of all calls, and return the attempts that may still take effect."""
         self._closed = True
         await self._group_commit.drain()
         while self._tasks:
             await asyncio.wait(set(self._tasks))
-        await self._unsettled.close(_SETTLE_S)
+        return await self._unsettled.close(_SETTLE_S)
 
     # -- writes -------------------------------------------------------------------------
 
@@ -170,9 +170,8 @@ class Database(Executor):
         self, write: Write, rows: list[Row], pending: list[PendingWrite]
     ) -> list[Any]:
         """Write rows in one transaction; return a result, or an error, for each."""
-        if self._unsettled.attempts and (
-            blocked := self._unsettled.blocked({row[0] for row in rows})
-        ):
+        blocked = self._unsettled.attempts and self._unsettled.blocked({row[0] for row in rows})
+        if blocked:
             free = [row for row in rows if row[0] not in blocked]
             results = iter(await self._commit(write, free, pending) if free else ())
             return [blocked.get(row[0]) or next(results) for row in rows]
@@ -211,7 +210,10 @@ class Database(Executor):
         if over.done() and write.applied is not None:
             read = write.applied()
             with contextlib.suppress(WorkflowStoreError):
+                deadline = self.loop.time() + _SETTLE_S
                 for number, row in enumerate(rows):
+                    if self.loop.time() > deadline:
+                        break
                     if await self._with_retries(partial(self._fetch, read, row)):
                         results[number] = True
         return results
@@ -311,7 +313,7 @@ class Database(Executor):
 
     async def _settled(self, runs: Collection[str] | None, *, doubtful: bool = False) -> None:
         """Wait until no earlier attempt may change the runs; None for any run."""
-        within_s = self._options["statement_timeout_s"]
+        within_s = self.dialect.attempt_limit_s(self._options)
         await self._unsettled.wait(runs, within_s, doubtful=doubtful)
         if self._closed:
             raise StoreClosedError("The store was closed while the call was waiting.")

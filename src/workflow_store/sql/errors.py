@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from sqlalchemy import exc
 
 from ..errors import StoreUnavailableError, WorkflowStoreError
-from .dialects import ErrorKind, UnknownOutcomeError
+from .dialects import RETRY_LATER, ErrorKind, UnknownOutcomeError
 from .urls import DatabaseUrl
 
 __all__ = ["corrupt_row_error", "is_undecodable", "to_store_error", "translate_errors"]
@@ -42,9 +42,10 @@ def to_store_error(
     kind, name, advice = database.dialect.classify_error(error)
     subject = database.name + purpose
     if isinstance(error, UnknownOutcomeError):
+        advice = "" if advice == RETRY_LATER else advice  # it is not retried
         return StoreUnavailableError(
-            f"{subject} did not answer ({name}): the write may or may not have been applied. "
-            "Read the run, then repeat the call if needed."
+            f"{subject} failed during a write ({name}), which may or may not have been applied. "
+            f"Read the run, then repeat the call if needed. {advice}".rstrip()
         )
     if kind in {ErrorKind.TRANSIENT, ErrorKind.UNAVAILABLE}:
         return StoreUnavailableError(f"{subject} is not available ({name}). {advice}".rstrip())

@@ -21,6 +21,7 @@ from .executor import Executor
 from .methods import ResumableMethods, StoreMethods
 from .retry import RetryPolicy
 from .telemetry import start_telemetry
+from .unsettled import Doubt
 from .urls import DatabaseUrl, default_schema
 from .views import BoundDatabase, FencedDatabase
 
@@ -79,6 +80,7 @@ class SqlWorkflowStore(ResumableMethods):
         self._schema = (schema or default_schema()) if dialect.supports_schema else None
         self._migrate = dialect.migrates_at_opening if migrate is None else migrate
         self._telemetry: Telemetry | None = None
+        self._doubts: list[Doubt] = []
         self._changing = asyncio.Lock()
         self._changes: set[asyncio.Future[Any]] = set()
 
@@ -145,7 +147,9 @@ class SqlWorkflowStore(ResumableMethods):
                 retry=retry,
                 telemetry=telemetry,
                 owns_engine=self._callers_engine is None,
+                doubts=self._doubts,
             )
+            self._doubts = []
             if telemetry is not None:
                 telemetry.track_pool()
                 telemetry.instrument(self)
@@ -159,7 +163,7 @@ class SqlWorkflowStore(ResumableMethods):
                 return
             check_event_loop(database.loop)
             self._open_database = None
-            await database.drain()
+            self._doubts = await database.drain()
             telemetry, self._telemetry = self._telemetry, None
             if telemetry is not None:
                 telemetry.untrack_pool()

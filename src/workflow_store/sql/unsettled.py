@@ -6,17 +6,23 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from contextvars import Context
-from typing import Any
+from typing import Any, TypeAlias
 
 from ..errors import StoreUnavailableError
 from .dialects import UnknownOutcomeError
 
-__all__ = ["Unsettled"]
+__all__ = ["Doubt", "Unsettled"]
 
 _LOG = logging.getLogger("workflow_store.store")
 
+Doubt: TypeAlias = tuple[UnknownOutcomeError, Collection[str] | None]
+"""An attempt of unknown outcome and the runs that it may change; None for any."""
+
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.01, 1.0
 """Between two looks at a session that does not end."""
+
+_LOOKS_BEFORE_WARNING = 8
+"""After one to two seconds."""
 
 
 class Unsettled:
@@ -37,7 +43,7 @@ class Unsettled:
     def __init__(self, end_session: Callable[[Any], Awaitable[bool]]) -> None:
         self.attempts: dict[asyncio.Future[Any], frozenset[str] | None] = {}
         self._end_session = end_session
-        self._doubts: dict[asyncio.Future[Any], Exception] = {}
+        self._doubts: dict[asyncio.Future[Any], UnknownOutcomeError] = {}
 
     def add(self, over: asyncio.Future[Any], runs: Iterable[str] | None) -> None:
         """Add an attempt of a cancelled call, or another run to an attempt.
@@ -57,7 +63,7 @@ class Unsettled:
     ) -> asyncio.Future[None]:
         """Add an attempt of unknown outcome, and terminate its session.
 
-        It also stops the calls that had begun before its own call ended.
+        Later calls on the runs wait, and so do batches and transactions that have not begun.
 
         Returns:
             A future that is done when the session no longer exists and its effect is durable.
@@ -69,13 +75,17 @@ class Unsettled:
         return over
 
     async def _end(self, session: Any) -> None:
-        pause_s = _FIRST_PAUSE_S
+        pause_s, looks = _FIRST_PAUSE_S, 0
         while True:
             try:
                 if await self._end_session(session):
                     return
+                reason = "it still exists"
             except Exception as error:
-                _LOG.debug("a session cannot be ended yet: %s", error)
+                reason = getattr(error, "sqlstate", None) or type(error).__name__
+            looks += 1
+            level = logging.WARNING if looks == _LOOKS_BEFORE_WARNING else logging.DEBUG
+            _LOG.log(level, "a write may still be executed: its session did not end (%s)", reason)
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
@@ -105,12 +115,14 @@ class Unsettled:
                 raise self._error(runs, pending)
             await asyncio.wait(pending, timeout=left_s)
 
-    async def close(self, within_s: float) -> None:
-        """Stop waiting for doubtful attempts, after this many seconds."""
+    async def close(self, within_s: float) -> list[Doubt]:
+        """Stop waiting for doubtful attempts, after this many seconds, and return the rest."""
         if self._doubts:
             await asyncio.wait(set(self._doubts), timeout=within_s)
-            for over in self._doubts:
-                over.cancel()
+        rest: list[Doubt] = [(doubt, self.attempts[over]) for over, doubt in self._doubts.items()]
+        for over in self._doubts:
+            over.cancel()
+        return rest
 
     def _of(
         self, runs: Collection[str] | None, attempts: Iterable[asyncio.Future[Any]]
@@ -128,11 +140,13 @@ class Unsettled:
         self, runs: Collection[str] | None, pending: Iterable[asyncio.Future[Any]]
     ) -> StoreUnavailableError:
         subject = "a run" if runs is None else " and ".join(f"run {run!r}" for run in runs)
+        advice = "Try again later."
+        if not self._doubts.keys().isdisjoint(pending):
+            advice += " Check the server for stopped processes and the network."
         error = StoreUnavailableError(
-            f"An earlier write of {subject} may still be executed: the database has not confirmed "
-            "that it ended. Try again later; check the server for stopped processes."
+            f"An earlier write of {subject} has not ended, and may still be executed. {advice}"
         )
-        error.__cause__ = next(filter(None, map(self._doubts.get, pending)), None)
+        error.__cause__ = TimeoutError()  # not that of the earlier call, whose outcome is not this
         return error
 
     def _discard(self, over: asyncio.Future[Any]) -> None:

@@ -1,12 +1,17 @@
-"""Call a store whose disk fails, and print the errors as JSON: `… URL SWITCH`."""
+"""Call a store whose disk fails, and print the errors as JSON: `… URL SWITCH [crash]`.
+
+With `crash`, only write a step, read it when the disk works again, print its result, and die.
+"""
 
 import asyncio
 import json
+import os
+import signal
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from workflow_store import WorkflowStoreError, open_store
+from workflow_store import StoreUnavailableError, WorkflowStoreError, open_store
 from workflow_store.testing import a_run, a_step
 
 
@@ -34,5 +39,20 @@ async def main(url: str, switch: Path) -> None:
     print(json.dumps(errors))
 
 
+async def crash(url: str, switch: Path) -> None:
+    async with open_store(url) as store:
+        await store.create_run(a_run())
+        await store.upsert_step("run", a_step(result="before"))
+        switch.touch()
+        try:
+            await store.upsert_step("run", a_step(result="after"))
+        except StoreUnavailableError:
+            switch.unlink()
+        step = await store.get_step("run", "step")
+        assert step is not None
+        print(json.dumps(step.result), flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], Path(sys.argv[2])))
+    asyncio.run((crash if "crash" in sys.argv else main)(sys.argv[1], Path(sys.argv[2])))

@@ -4,14 +4,14 @@ Statements, rows and migrations are written once for both databases and ask a `S
 """
 
 from .base import DriverCall, MigrationRunner, StoreDialect
-from .errors import ErrorInfo, ErrorKind, UnknownOutcomeError
+from .errors import RETRY_LATER, ErrorInfo, ErrorKind, UnknownOutcomeError
 from .options import EngineOptions, validated_options
 from .postgresql.dialect import POSTGRESQL
 from .sqlite.dialect import SQLITE
 from .types import AutoIncrement, IdentifierText, JsonText, UtcDateTime
 
 __all__ = [
-    "POSTGRESQL", "SQLITE", "AutoIncrement", "DriverCall", "EngineOptions", "ErrorInfo",
-    "ErrorKind", "IdentifierText", "JsonText", "MigrationRunner", "StoreDialect",
+    "POSTGRESQL", "RETRY_LATER", "SQLITE", "AutoIncrement", "DriverCall", "EngineOptions",
+    "ErrorInfo", "ErrorKind", "IdentifierText", "JsonText", "MigrationRunner", "StoreDialect",
     "UnknownOutcomeError", "UtcDateTime", "validated_options",
 ]  # fmt: skip

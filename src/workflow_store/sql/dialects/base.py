@@ -165,6 +165,10 @@ class StoreDialect(ABC):
         """
 
     @abstractmethod
+    def attempt_limit_s(self, options: EngineOptions) -> float:
+        """Return how long a call waits for an earlier attempt on its run."""
+
+    @abstractmethod
     async def end_session(self, driver: Any, session: Any, options: EngineOptions) -> bool:
         """Terminate a session over another connection.
 

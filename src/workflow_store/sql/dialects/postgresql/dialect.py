@@ -230,6 +230,9 @@ class _Postgresql(StoreDialect):
             connection, options["statement_timeout_s"], pooled=options["transaction_pooler"]
         )
 
+    def attempt_limit_s(self, options: EngineOptions) -> float:
+        return options["statement_timeout_s"]
+
     async def end_session(
         self, driver: asyncpg.Connection, session: Session | None, options: EngineOptions
     ) -> bool:
@@ -246,7 +249,7 @@ class _Postgresql(StoreDialect):
     ) -> list[Any]:
         ((sql, arguments),) = calls
         limit_s = options["statement_timeout_s"]
-        begin = None if session.lock is None else session.begin
+        begin = None if session.lock is None else session.begin if writes else "BEGIN"
         async with bounded_transaction(
             driver, limit_s, begin=begin, session=session if writes else None
         ):

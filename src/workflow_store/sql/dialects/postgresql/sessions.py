@@ -25,19 +25,23 @@ KEY = "workflow_store_session"
 """The session's place in the pool's `info` of a connection, which a reconnect clears."""
 
 
+_TURNS = 20
+"""With TLS, five turns of the event loop were needed until it had closed a connection."""
+
+
 class Session(NamedTuple):
     """A session of a server; behind a pooler, one transaction of it.
 
     Attributes:
         pid: the process of the session.
         started_at: distinguishes it from later sessions, of this or another server, with that
-            `pid`.
+            `pid`. None if the role may not see it.
         lock: behind a pooler, which passes a transaction to any session: an advisory lock that
             the transaction takes when it begins and holds until it has ended.
     """
 
     pid: int
-    started_at: datetime
+    started_at: datetime | None
     lock: int | None = None
 
     @property
@@ -75,10 +79,17 @@ async def open_session(
     driver: Any = connection.driver_connection
     known: Known | None = connection.info.get(KEY)
     if known is not None:
-        for _ in range(3):  # the event loop reads what has arrived, then closes the connection
+        # The event loop reads what has arrived, and closes the connection some turns later.
+        for _ in range(_TURNS):
             await asyncio.sleep(0)
-        if driver.is_closed():
-            return None
+            if driver.is_closed():
+                return None
+            if known.poll is not None and not known.poll.poll(0):
+                break
+        else:
+            if known.poll is not None:
+                driver.terminate()
+                return None
     elif driver.is_closed():
         raise ConnectionError
     else:
@@ -106,14 +117,11 @@ async def end_session(driver: asyncpg.Connection, session: Session | None, limit
             return False
         if session is not None:
             if session.lock is None:
-                found = driver.fetch(_BY_PROCESS, session.pid, session.started_at, timeout=limit_s)
+                ended = driver.fetch(_END_PROCESS, session.pid, session.started_at, timeout=limit_s)
             else:
                 key = (session.lock >> 32, session.lock & 0xFFFFFFFF)
-                found = driver.fetch(_BY_LOCK, *key, timeout=limit_s)
-            pids = [row[0] for row in await found]
-            for pid in pids:
-                await driver.execute("SELECT pg_terminate_backend($1)", pid, timeout=limit_s)
-            if pids:
+                ended = driver.fetch(_END_HOLDER, *key, timeout=limit_s)
+            if await ended:
                 return False
         await driver.execute(_WAIT_FOR_STANDBYS, timeout=limit_s)
     return True
@@ -131,11 +139,15 @@ def _poll_of(driver: asyncpg.Connection) -> select.poll | None:
 
 # https://www.postgresql.org/docs/current/monitoring-stats.html#MONITORING-PG-STAT-ACTIVITY-VIEW
 IDENTITY = "SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_pid()"
-_BY_PROCESS = "SELECT pid FROM pg_stat_activity WHERE pid = $1 AND backend_start = $2"
+# The time is null if the role, as after SET ROLE, may not see it.
+_END_PROCESS = """
+    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE pid = $1 AND coalesce(backend_start = $2, true)
+"""
 
 # https://www.postgresql.org/docs/current/view-pg-locks.html: the halves of a 64-bit key
-_BY_LOCK = """
-    SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1
+_END_HOLDER = """
+    SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1
     AND classid::bigint = $1 AND objid::bigint = $2
 """
 _IS_STANDBY = "SELECT pg_is_in_recovery()"

@@ -32,7 +32,7 @@ from ..errors import ErrorInfo
 from ..options import EngineOptions
 from ..types import UtcDateTime
 from .connection import connector, in_its_thread
-from .errors import classify_error
+from .errors import classify_error, overwrite_failed_commit, unknown_if_disk_failed
 from .migration_lock import in_transaction, migration_lock
 from .parameters import check_parameters
 
@@ -159,9 +159,13 @@ class _Sqlite(StoreDialect):
     ) -> object:
         return self
 
+    def attempt_limit_s(self, options: EngineOptions) -> float:
+        return options["busy_timeout_s"] + options["pool_timeout_s"]
+
     async def end_session(
         self, driver: aiosqlite.Connection, session: object, options: EngineOptions
     ) -> bool:
+        await in_its_thread(driver, overwrite_failed_commit)
         return True
 
     async def fetch(
@@ -228,7 +232,8 @@ class _Sqlite(StoreDialect):
                 raise
             return results
 
-        return await in_its_thread(driver, run)
+        with unknown_if_disk_failed():
+            return await in_its_thread(driver, run)
 
     @contextlib.asynccontextmanager
     async def transaction(
@@ -243,7 +248,8 @@ class _Sqlite(StoreDialect):
         await connection.exec_driver_sql("BEGIN" if session is None else "BEGIN IMMEDIATE")
         try:
             yield
-            await connection.commit()
+            with unknown_if_disk_failed():
+                await connection.commit()
         except BaseException:
             # A caller's engine may skip the rollback at the end of the connection
             # (skip_autocommit_rollback).

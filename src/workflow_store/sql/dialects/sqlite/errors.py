@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from ..errors import (
@@ -12,11 +12,14 @@ from ..errors import (
     RETRY_LATER,
     ErrorInfo,
     ErrorKind,
+    UnknownOutcomeError,
     cause_chain,
     classify_by_type,
 )
 
-__all__ = ["classify_error", "raise_read_errors"]
+__all__ = [
+    "classify_error", "overwrite_failed_commit", "raise_read_errors", "unknown_if_disk_failed",
+]  # fmt: skip
 
 _T = TypeVar("_T")
 
@@ -41,6 +44,35 @@ def raise_read_errors(connection: sqlite3.Connection, function: Callable[[], _T]
             except sqlite3.Error as read_error:
                 if read_error.sqlite_errorname.startswith("SQLITE_IOERR"):
                     raise read_error from error
+        raise
+
+
+@contextlib.contextmanager
+def unknown_if_disk_failed() -> Iterator[None]:
+    """Raise an error of the disk in a block that commits as `UnknownOutcomeError`.
+
+    If the sync of the write-ahead log fails, the commit is in the file. It takes no effect, unless
+    the file is opened again before the next commit has overwritten it.
+    """
+    try:
+        yield
+    except Exception as error:
+        if classify_error(error).name.startswith("SQLITE_IOERR"):
+            raise UnknownOutcomeError(None) from error
+        raise
+
+
+def overwrite_failed_commit(connection: sqlite3.Connection) -> None:
+    """Commit a change of no effect, in the place of a commit that failed."""
+    if connection.in_transaction:
+        connection.rollback()
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        connection.execute(f"PRAGMA user_version={int(version)}")
+        connection.commit()
+    except BaseException:
+        connection.rollback()
         raise
 
 
