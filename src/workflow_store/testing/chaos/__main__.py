@@ -78,7 +78,7 @@ def _command(plan: Plan) -> str:
 
 
 def _print_total(database: str, total: Result) -> None:
-    print(f"\n{database}, in total: {total}")
+    print(f"\n{database}, in total: {total}{' (interrupted)' if total.interrupted else ''}")
     for name, counts in total.as_json().items():
         if isinstance(counts, Counter) and counts:
             print(f"  {name}:")
@@ -143,7 +143,7 @@ def _run_rounds(arguments: argparse.Namespace, database: str) -> Result:
                 while unchecked and unchecked[0][-1].done():
                     finish()
         except (KeyboardInterrupt, asyncio.CancelledError):
-            total.hangs["interrupted: not all rounds were run"] += 1
+            total.interrupted = True
         while unchecked:
             finish()
     return total
@@ -161,7 +161,7 @@ def main() -> int:
     if arguments.json is not None:
         report = {name: total.as_json() for name, total in totals.items()}
         arguments.json.write_text(json.dumps(report, indent=2))
-    return int(any(total.failed for total in totals.values()))
+    return int(any(total.failed or total.interrupted for total in totals.values()))
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ class Result:
         hangs: calls and processes that did not end, by name.
         notes: what else was counted.
         seconds: how long it took.
+        interrupted: whether not all rounds were run.
     """
 
     writes: int = 0
@@ -39,6 +40,7 @@ class Result:
     hangs: Counter[str] = field(default_factory=Counter)
     notes: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
+    interrupted: bool = False
 
     @property
     def failed(self) -> bool:
@@ -59,6 +61,7 @@ class Result:
         return {
             "writes": self.writes,
             "calls": self.calls,
+            "interrupted": self.interrupted,
             "seconds": round(self.seconds, 1),
             "errors": self.errors,
             "faults": self.faults,
