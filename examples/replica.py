@@ -24,7 +24,7 @@ from workflow_store import (
 )
 
 AT_ONCE = 3
-LEASE_S = 2.0
+LEASE_S = 5.0  # longer than a pause of a busy machine
 POLL_S = 0.1
 WORK_S = 0.5
 

@@ -122,7 +122,8 @@ def test_a_second_copy_a_dry_run_and_a_comparison_write_nothing(
         assert compared(command("copy", sqlite_url, destination, "--json")) == {"same": 5}
         assert command("copy", sqlite_url, destination, "--verify").code == 0
 
-    anew = snapshot("run-00000", step("other"), updated_at=DAY + 999 * MICROSECOND)
+    steps = [*several(1)[0].steps, step("other")]
+    anew = snapshot("run-00000", *steps, updated_at=DAY + 999 * MICROSECOND)
     filled(sqlite_url, snapshot("new"), anew)
     filled(destination, snapshot("extra"))
     with unwritten(sqlite_url), unwritten(destination):

@@ -85,11 +85,14 @@ def main() -> int:
         return replay(options.seed, options.bug, trace=options.trace)
     first, _, last = options.seeds.partition("-")
     seeds = range(int(first), int(last or int(first) + 1))
-    started, calls, failed = time.monotonic(), 0, 0
+    started, done, calls, failed = time.monotonic(), 0, 0, 0
     with ProcessPoolExecutor(options.processes) as pool:
         for made, results in pool.map(partial(run_chunk, bug=options.bug), chunks(seeds)):
             calls += made
+            done += CHUNK
             failed += len(results)
+            if done % 5_000 == 0:
+                print(f"{done} seeds in {time.monotonic() - started:.0f} s", flush=True)
             for result in results:
                 print(f"seed {result.seed}: {result.violations[0]}")
                 print(f"    python -m tests.simulation --seed {result.seed} --trace", flush=True)

@@ -262,14 +262,15 @@ class Session:
         elif "pg_backend_pid()" in sql:
             rows = [(self.pid, self.started_at)]
         elif "pg_terminate_backend" in sql:
-            if arguments[0] in sessions:
-                sessions[arguments[0]].terminate()
-        elif "pg_stat_activity" in sql:
-            found = sessions.get(arguments[0])
-            rows = [(found.pid,)] if found and found.started_at == arguments[1] else []
-        elif "pg_locks" in sql:
-            key = arguments[0] << 32 | arguments[1]
-            rows = [(session.pid,) for session in sessions.values() if key in session.locks]
+            if "pg_locks" in sql:
+                key = arguments[0] << 32 | arguments[1]
+                found = [session for session in sessions.values() if key in session.locks]
+            else:
+                pid, started_at = arguments
+                found = [s for s in sessions.values() if (s.pid, s.started_at) == (pid, started_at)]
+            for session in found:
+                session.terminate()
+            rows = [(True,) for _ in found]
         return rows
 
     def _end_block(self, *, commit: bool) -> str:

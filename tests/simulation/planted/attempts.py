@@ -58,11 +58,11 @@ def runs_are_replaced(replace: Replace) -> None:
     """Another cancelled call of a batch replaces the runs that the batch may change."""
 
     def add(self: Any, over: Any, runs: Any) -> None:
-        self.attempts.pop(over, None)
+        if over in self.attempts:
+            self.attempts[over] = frozenset()
         old(self, over, runs)
 
     old = replace(unsettled.Unsettled, "add", add)
-    replace(unsettled.Unsettled, "_discard", lambda self, over: self.attempts.pop(over, None))
 
 
 @bug
