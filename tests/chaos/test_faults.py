@@ -20,7 +20,7 @@ from support.waiting import PATIENCE_S, until
 from workflow_store.testing import faults
 from workflow_store.testing.faults import Fate, PostgresqlProxy, PostgresqlServer, Request
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.measured]
 
 
 @pytest.fixture(scope="module")
