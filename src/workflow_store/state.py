@@ -29,7 +29,7 @@ from .fields import ErrorText, Identifier, JsonObject, Time
 
 __all__ = [
     "TERMINAL", "JsonValue", "RunSummary", "TaskStatus", "WorkflowExecutionState",
-    "WorkflowStepState", "trusted_step", "valid_status",
+    "WorkflowStepState", "valid_status",
 ]  # fmt: skip
 
 JsonValue: TypeAlias = Any
@@ -253,30 +253,3 @@ class RunSummary(_State):
     created_at: Time
     updated_at: Time
     step_counts: Counter[TaskStatus] = Field(default_factory=Counter)
-
-
-# -- states read back from a store -----------------------------------------------------
-
-_STEP_FIELDS = frozenset(WorkflowStepState.model_fields)
-_NO_PRIVATE = WorkflowStepState(step_id="any").__pydantic_private__
-_new = object.__new__
-_set = object.__setattr__
-
-
-def trusted_step(fields: dict[str, Any]) -> WorkflowStepState:
-    """Return a step of fields that were validated when they were stored.
-
-    This takes a third of the time of validation, and less than `model_construct`, which matters
-    when a run of a thousand steps is loaded.
-
-    Args:
-        fields: all fields by name. The step takes over the dict.
-    """
-    step: WorkflowStepState = _new(WorkflowStepState)
-    _set(step, "__dict__", fields)
-    # The slots that pydantic's `model_construct` sets. Its versions differ in the value of the
-    # last one for a model without private attributes.
-    _set(step, "__pydantic_fields_set__", set(_STEP_FIELDS))
-    _set(step, "__pydantic_extra__", None)
-    _set(step, "__pydantic_private__", None if _NO_PRIVATE is None else {})
-    return step

@@ -239,8 +239,6 @@ class Database(Executor):
         written = {tuple(result[:width]): result for result in results}
         return [written.get(write.match_key(row)) for row in rows]
 
-    # -- attempts -----------------------------------------------------------------------
-
     async def _with_retries(self, attempt: Callable[[], Awaitable[_T]], purpose: str = "") -> _T:
         try:
             return await self._retry.run(attempt)
@@ -279,7 +277,7 @@ class Database(Executor):
                         connection.invalidate()
                     self._checkin(connection, driver)
 
-        # One greenlet for all three: each method of AsyncEngine starts its own.
+        # One greenlet: each method of AsyncEngine starts its own.
         return await greenlet_spawn(run)
 
     def _checkout(self) -> PoolProxiedConnection:
@@ -298,8 +296,10 @@ class Database(Executor):
     @contextlib.asynccontextmanager
     async def _connect(self) -> AsyncIterator[tuple[AsyncConnection, Any]]:
         """Connect through SQLAlchemy; yield the connection and its session."""
+        limit = None if self._owns_engine else self.dialect.connection
         while True:
-            async with self.dialect.connection(self.engine, self._options) as connection:
+            connecting = limit(self.engine, self._options) if limit else self.engine.connect()
+            async with connecting as connection:
                 raw = await connection.get_raw_connection()
                 session = self.dialect.known_session(raw) or await self.dialect.open_session(
                     raw, self._options
@@ -308,8 +308,6 @@ class Database(Executor):
                     yield connection, session
                     return
                 await connection.invalidate()
-
-    # -- attempts that may still take effect --------------------------------------------
 
     async def _settled(self, runs: Collection[str] | None, *, doubtful: bool = False) -> None:
         """Wait until no earlier attempt may change the runs; None for any run."""

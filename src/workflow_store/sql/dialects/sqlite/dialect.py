@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import sqlite3
-import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl
@@ -19,6 +20,7 @@ from sqlalchemy import (
     Table,
     Text,
     event,
+    exc,
     func,
     literal_column,
 )
@@ -31,9 +33,9 @@ from ..base import DriverCall, MigrationRunner, StoreDialect
 from ..errors import ErrorInfo
 from ..options import EngineOptions
 from ..types import UtcDateTime
-from .connection import connector, in_its_thread
-from .errors import classify_error, overwrite_failed_commit, unknown_if_disk_failed
-from .migration_lock import in_transaction, migration_lock
+from .connection import FILE, File, connector, moved_error, switch_to_wal
+from .errors import classify_error, overwrite_failed_commit, raise_if_unknown, raise_read_error
+from .migration_lock import migration_lock
 from .parameters import check_parameters
 
 if TYPE_CHECKING:
@@ -116,7 +118,7 @@ class _Sqlite(StoreDialect):
         # With sqlite3 in a thread: an aiosqlite connection that cannot be opened leaves its
         # thread behind, which fails if the event loop is closed before the thread ends.
         mode = await asyncio.to_thread(
-            _switch_to_wal, arguments, keywords, options["busy_timeout_s"]
+            switch_to_wal, arguments, keywords, options["busy_timeout_s"]
         )
         if mode != "wal":
             raise WorkflowStoreError(
@@ -165,7 +167,7 @@ class _Sqlite(StoreDialect):
     async def end_session(
         self, driver: aiosqlite.Connection, session: object, options: EngineOptions
     ) -> bool:
-        await in_its_thread(driver, overwrite_failed_commit)
+        await _in_its_thread(driver, overwrite_failed_commit)
         return True
 
     async def fetch(
@@ -190,7 +192,7 @@ class _Sqlite(StoreDialect):
                 connection.rollback()
             return rows
 
-        return await in_its_thread(driver, run)
+        return await _in_its_thread(driver, run)
 
     async def execute(
         self,
@@ -232,8 +234,7 @@ class _Sqlite(StoreDialect):
                 raise
             return results
 
-        with unknown_if_disk_failed():
-            return await in_its_thread(driver, run)
+        return await _in_its_thread(driver, run, writes=True)
 
     @contextlib.asynccontextmanager
     async def transaction(
@@ -241,20 +242,25 @@ class _Sqlite(StoreDialect):
     ) -> AsyncIterator[None]:
         # A caller's engine may begin a read transaction in a listener, which this calls.
         await connection.begin()
-        if await in_transaction(connection):
+        if await _in_transaction(connection):
             await connection.exec_driver_sql("ROLLBACK")
         driver: Any = (await connection.get_raw_connection()).driver_connection
-        await in_its_thread(driver, lambda _: None)  # for its check of the file
+        await _in_its_thread(driver, lambda _: None)  # for its check of the file
         await connection.exec_driver_sql("BEGIN" if session is None else "BEGIN IMMEDIATE")
+        commits = False
         try:
             yield
-            with unknown_if_disk_failed():
-                await connection.commit()
-        except BaseException:
+            commits = session is not None
+            await connection.commit()
+        except BaseException as error:
             # A caller's engine may skip the rollback at the end of the connection
             # (skip_autocommit_rollback).
-            if await in_transaction(connection):
+            if await _in_transaction(connection):
                 await connection.exec_driver_sql("ROLLBACK")
+            if isinstance(error, exc.DBAPIError):
+                await _in_its_thread(driver, partial(raise_read_error, error=error))
+            if commits:
+                raise_if_unknown(error)
             raise
 
     @contextlib.asynccontextmanager
@@ -263,7 +269,7 @@ class _Sqlite(StoreDialect):
             await connection.begin()  # the host may have a listener that begins
         # In autocommit mode, nothing has begun a transaction. As a write, as in `execute`. A
         # statement that fails is rolled back automatically.
-        if not await in_transaction(connection):
+        if not await _in_transaction(connection):
             await connection.exec_driver_sql("BEGIN IMMEDIATE")
         yield
 
@@ -273,28 +279,45 @@ class _Sqlite(StoreDialect):
     def migration_lock(
         self, connection: AsyncConnection, schema: str | None, timeout_s: float
     ) -> contextlib.AbstractAsyncContextManager[MigrationRunner]:
-        return migration_lock(connection, timeout_s)
+        return migration_lock(connection, timeout_s, _in_transaction)
 
 
-def _switch_to_wal(arguments: Sequence[Any], keywords: Mapping[str, Any], timeout_s: float) -> str:
-    """Switch the file to a write-ahead log, which lets readers run beside a writer.
+async def _in_its_thread(
+    driver: aiosqlite.Connection, run: Callable[[sqlite3.Connection], _T], *, writes: bool = False
+) -> _T:
+    """Run a function in the connection's thread: one hop, whatever the function does.
 
-    The mode is persistent (https://sqlite.org/wal.html). SQLite does not wait for the lock of
-    the switch itself, so that processes that open a new file at once must retry.
+    The public methods of aiosqlite take a hop of some 100 microseconds per statement and leave
+    a transaction open in between; all of them are built on `_execute`. A cancelled caller does
+    not stop the thread, so that the function's transaction always ends.
     """
-    deadline = time.monotonic() + timeout_s
-    with contextlib.closing(
-        sqlite3.connect(*arguments, **{**keywords, "timeout": timeout_s})
-    ) as connection:
-        while True:
+    file: File | None = getattr(driver, FILE, None)  # not on an engine of a caller
+
+    def checked(connection: sqlite3.Connection) -> _T:
+        if file is not None:
             try:
-                (mode,) = connection.execute("PRAGMA journal_mode=WAL").fetchone()
-            except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
-                    raise
-                time.sleep(0.02)
-            else:
-                return str(mode)
+                found = os.stat(file.path)  # noqa: PTH116 - faster
+                is_there = found.st_ino == file.inode and found.st_dev == file.device
+            except FileNotFoundError:
+                is_there = False
+            if not is_there:
+                raise moved_error()
+        try:
+            return run(connection)
+        except sqlite3.DatabaseError as error:
+            raise_read_error(connection, error)
+            if writes:
+                raise_if_unknown(error)
+            raise
+
+    result: _T = await driver._execute(checked, driver._conn)  # type: ignore[no-untyped-call] # noqa: SLF001
+    return result
+
+
+async def _in_transaction(connection: AsyncConnection) -> bool:
+    raw = await connection.get_raw_connection()
+    driver: Any = raw.driver_connection
+    return bool(driver.in_transaction)
 
 
 SQLITE: StoreDialect = _Sqlite()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Callable, Iterator
-from typing import TypeVar
 
 from ..errors import (
     NOT_OUR_TABLES,
@@ -18,48 +16,45 @@ from ..errors import (
 )
 
 __all__ = [
-    "classify_error", "overwrite_failed_commit", "raise_read_errors", "unknown_if_disk_failed",
+    "classify_error", "overwrite_failed_commit", "raise_if_unknown", "raise_read_error",
 ]  # fmt: skip
-
-_T = TypeVar("_T")
 
 _PAGES_READ_AT_ONCE = 256
 _PAGES_READ_AT_MOST = 16_384  # 64 MiB of the usual size
 
 
-def raise_read_errors(connection: sqlite3.Connection, function: Callable[[], _T]) -> _T:
-    """Call a function, and raise an error of the disk as such.
+def raise_read_error(connection: sqlite3.Connection, error: BaseException) -> None:
+    """Raise the error of the disk that SQLite reported as damage, if it was one.
 
     A statement that meets an unreadable page fails with SQLITE_CORRUPT, as if the page were
     damaged: https://sqlite.org/rescode.html#ioerr_corruptfs. A backup reads pages without looking
     at their contents, and returns the code of the disk. Reading the file without SQLite would
     release its locks: https://sqlite.org/howtocorrupt.html.
+
+    Args:
+        connection: the connection, in no transaction. This runs in its thread.
+        error: the error of a statement.
     """
+    if not any(
+        getattr(cause, "sqlite_errorcode", None) == sqlite3.SQLITE_CORRUPT
+        for cause in cause_chain(error)
+    ):
+        return
     try:
-        return function()
-    except sqlite3.DatabaseError as error:
-        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_CORRUPT:
-            try:
-                _read_pages(connection)
-            except sqlite3.Error as read_error:
-                if read_error.sqlite_errorname.startswith("SQLITE_IOERR"):
-                    raise read_error from error
-        raise
+        _read_pages(connection)
+    except sqlite3.Error as read_error:
+        if read_error.sqlite_errorname.startswith("SQLITE_IOERR"):
+            raise read_error from error
 
 
-@contextlib.contextmanager
-def unknown_if_disk_failed() -> Iterator[None]:
-    """Raise an error of the disk in a block that commits as `UnknownOutcomeError`.
+def raise_if_unknown(error: BaseException) -> None:
+    """Raise an error of the disk in a transaction that commits as `UnknownOutcomeError`.
 
     If the sync of the write-ahead log fails, the commit is in the file. It takes no effect, unless
     the file is opened again before the next commit has overwritten it.
     """
-    try:
-        yield
-    except Exception as error:
-        if classify_error(error).name.startswith("SQLITE_IOERR"):
-            raise UnknownOutcomeError(None) from error
-        raise
+    if classify_error(error).name.startswith("SQLITE_IOERR"):
+        raise UnknownOutcomeError(None) from error
 
 
 def overwrite_failed_commit(connection: sqlite3.Connection) -> None:

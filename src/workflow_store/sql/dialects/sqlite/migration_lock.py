@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from sqlalchemy import exc
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -14,12 +13,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from ..base import MigrationRunner
 from .errors import classify_error
 
-__all__ = ["in_transaction", "migration_lock"]
+__all__ = ["migration_lock"]
 
 
 @contextlib.asynccontextmanager
 async def migration_lock(
-    connection: AsyncConnection, timeout_s: float
+    connection: AsyncConnection,
+    timeout_s: float,
+    in_transaction: Callable[[AsyncConnection], Awaitable[bool]],
 ) -> AsyncIterator[MigrationRunner]:
     """Implement `StoreDialect.migration_lock`."""
     waits_ms = (await connection.exec_driver_sql("PRAGMA busy_timeout")).scalar_one()
@@ -46,10 +47,3 @@ async def migration_lock(
     finally:
         await connection.rollback()
         await connection.exec_driver_sql(f"PRAGMA busy_timeout={waits_ms}")
-
-
-async def in_transaction(connection: AsyncConnection) -> bool:
-    """Return whether a connection is inside a transaction, begun by whatever means."""
-    raw = await connection.get_raw_connection()
-    driver: Any = raw.driver_connection
-    return bool(driver.in_transaction)
