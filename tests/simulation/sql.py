@@ -27,12 +27,12 @@ _TIME_LENGTH = len("2026-01-31 23:59:59.000000")
 _TYPE = r"::(?:VARCHAR|TEXT|BIGINT|INTEGER|FLOAT|JSON|BOOLEAN|TIMESTAMP WITH TIME ZONE)"
 _LOCKING = re.compile(r"\s+FOR (NO KEY )?(UPDATE|(KEY )?SHARE)( OF \w+(, \w+)*)?( SKIP LOCKED)?")
 _TRANSLATIONS = [
-    (re.compile(rf"\$(\d+)(?:{_TYPE})?"), r"?\1"),
+    (re.compile(rf"\$(\d+)(?:{_TYPE})?"), r":p\1"),
     (re.compile(r' COLLATE "C"'), ""),
     (re.compile(r"AS JSON\)"), "AS TEXT)"),
     (
         re.compile(
-            r"CAST\(clock_timestamp\(\) \+ (\?\d+) \* interval '1 second' "
+            r"CAST\(clock_timestamp\(\) \+ (:p\d+) \* interval '1 second' "
             r"AS TIMESTAMP WITH TIME ZONE\)"
         ),
         r"clock_timestamp(\1)",
@@ -116,8 +116,8 @@ def _column_names(sql: str) -> list[str]:
         return ["value"] if sql.upper().startswith(("SELECT", "SHOW")) else []
     if not sql.startswith(("SELECT", "WITH")):
         return []
-    count = max([int(number) for number in re.findall(r"\?(\d+)", sql)], default=0)
-    cursor = _scratch().execute(f"SELECT * FROM ({sql}) LIMIT 0", [None] * count)
+    nothing = dict.fromkeys(re.findall(r":(p\d+)", sql))
+    cursor = _scratch().execute(f"SELECT * FROM ({sql}) LIMIT 0", nothing)
     return [column[0] for column in cursor.description]
 
 
@@ -211,7 +211,8 @@ class Database:
         if batched is not None:
             rows = self._execute_batched(batched, list(zip(*map(_stored, arguments), strict=True)))
             return f"SELECT {len(rows)}", rows
-        cursor = self.connection.execute(from_postgresql(sql), [*map(_stored, arguments)])
+        parameters = {f"p{place}": _stored(value) for place, value in enumerate(arguments, 1)}
+        cursor = self.connection.execute(from_postgresql(sql), parameters)
         rows = [tuple(map(_returned, row)) for row in cursor.fetchall()]
         verb = "INSERT 0" if sql.startswith("INSERT") else sql[:6]
         return f"{verb} {len(rows) if cursor.description else cursor.rowcount}", rows
