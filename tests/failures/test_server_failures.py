@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeAlias
 from urllib.parse import quote
 
-import asyncpg
 import pytest
 from sqlalchemy import URL, make_url
 
@@ -324,12 +323,7 @@ async def test_connections_that_were_cut_while_idle_are_replaced_unseen(
 async def test_connections_that_are_cut_during_calls_are_replaced_unseen(
     postgres_url: str,
 ) -> None:
-    """All calls stand before a lock, their sessions are ended twice, and all succeed.
-
-    An older asyncpg drops the server's last message, and with it the proof that a write was
-    rolled back.
-    """
-    keeps_messages = tuple(map(int, asyncpg.__version__.split(".")[:2])) >= (0, 32)
+    """All calls stand before a lock, their sessions are ended twice, and all succeed."""
     async with open_store(postgres_url, pool_size=4) as store:
         await store.create_run(run("gone"))
         await store.create_run(run())
@@ -347,14 +341,10 @@ async def test_connections_that_are_cut_during_calls_are_replaced_unseen(
                 await until(waiting)
                 await terminate(postgres_url, but=locker)
         async with asyncio.timeout(PATIENCE_S):
-            await asyncio.wait(under_way.values())
-        failed = {name for name, call in under_way.items() if call.exception() is not None}
-        for name in failed:
-            assert isinstance(under_way[name].exception(), StoreUnavailableError)
-        assert failed <= (set() if keeps_messages else set(under_way) - READS)
+            await asyncio.gather(*under_way.values())
         assert under_way["get_step"].result() == step()
         assert under_way["list_steps"].result() == [step()]
-        assert await store.get_run("gone") is None or "delete_run" in failed
+        assert await store.get_run("gone") is None
         assert await store.get_step("r", "s") == step()
         assert checked_out(store) == 0
 

@@ -116,7 +116,8 @@ def _parse(url: str | URL) -> URL:
     text, _, query = url.partition("?") if isinstance(url, str) else (url, "", "")
     try:
         parsed = make_url(text).update_query_pairs(parse_qsl(query, keep_blank_values=True))
-        is_text = "\0" not in unquote(parsed.render_as_string(hide_password=False))
+        rendered = parsed.render_as_string(hide_password=False)
+        is_text = b"\0" not in unquote(rendered).encode()
     except (ArgumentError, ValueError):  # a surrogate is a UnicodeEncodeError
         is_text = False
     if not is_text:

@@ -47,7 +47,7 @@ def was_rolled_back(error: BaseException, *, pooled: bool) -> bool:
     """Return whether an error of a statement that commits means that nothing was committed.
 
     True for an error of the server, which reports none after a commit. A fatal one is only the
-    `__cause__` of asyncpg's error, from 0.32 on, if it arrived before the connection broke.
+    `__cause__` of asyncpg's error, if it arrived before the connection broke.
 
     Args:
         error: the error.
