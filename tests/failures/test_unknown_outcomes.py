@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 
 import pytest
 
@@ -241,6 +241,16 @@ async def cut(postgres_url: str) -> AsyncIterator[tuple[Network, SqlWorkflowStor
         yield between, store
 
 
+async def lost(
+    between: Network, sent: bytes, call: Coroutine[object, object, object]
+) -> asyncio.Task[object]:
+    """Begin a call that sends these bytes, and return it once the answer to them was lost."""
+    between.lose_answer_to(sent)
+    task = asyncio.create_task(call)
+    await between.answer_lost.wait()
+    return task
+
+
 async def test_a_write_whose_answer_was_lost_is_confirmed_by_what_is_stored(
     cut: tuple[Network, SqlWorkflowStore],
 ) -> None:
@@ -270,9 +280,7 @@ async def test_a_lost_answer_never_brings_an_old_value_back(
 ) -> None:
     """Another process has read both values; a repetition would be seen."""
     between, store = cut
-    between.lose_answer_to(b"old value")
-    writing = asyncio.create_task(store.upsert_step("r", a_step("old value")))
-    await between.answer_lost.wait()
+    writing = await lost(between, b"old value", store.upsert_step("r", a_step("old value")))
     assert await other.get_step("r", "s") == a_step("old value")
     await other.upsert_step("r", a_step("new value"))
     between.close_lost()
@@ -284,9 +292,7 @@ async def test_a_lost_answer_never_brings_a_deleted_run_back(
     cut: tuple[Network, SqlWorkflowStore], other: SqlWorkflowStore
 ) -> None:
     between, store = cut
-    between.lose_answer_to(b"second life")
-    writing = asyncio.create_task(store.create_run(run(context="second life")))
-    await between.answer_lost.wait()
+    writing = await lost(between, b"second life", store.create_run(run(context="second life")))
     await other.delete_run("r")
     between.close_lost()
     await fails(writing, StoreUnavailableError)
@@ -298,9 +304,7 @@ async def test_a_step_whose_answer_was_lost_is_not_reported_as_without_a_run(
 ) -> None:
     """It was written, and the run deleted afterwards."""
     between, store = cut
-    between.lose_answer_to(b"short life")
-    writing = asyncio.create_task(store.upsert_step("r", a_step("short life")))
-    await between.answer_lost.wait()
+    writing = await lost(between, b"short life", store.upsert_step("r", a_step("short life")))
     await other.delete_run("r")
     between.close_lost()
     await fails(writing, StoreUnavailableError)
@@ -332,9 +336,8 @@ async def test_a_fenced_write_whose_answer_was_lost_is_confirmed_only_while_its_
         assert claim is not None
         value = a_step(f"fenced {number}")
         between.answer_lost.clear()
-        between.lose_answer_to(f"fenced {number}".encode())
-        writing = asyncio.create_task(store.fenced(claim).upsert_step("r", value))
-        await between.answer_lost.wait()
+        write = store.fenced(claim).upsert_step("r", value)
+        writing = await lost(between, f"fenced {number}".encode(), write)
         if takes_over:
             await until(lambda: claimed(other))
             between.close_lost()
@@ -353,9 +356,7 @@ async def test_a_commit_of_a_claim_whose_answer_was_lost_is_not_repeated(
     cut: tuple[Network, SqlWorkflowStore], other: SqlWorkflowStore
 ) -> None:
     between, store = cut
-    between.lose_answer_to(b"COMMIT;")
-    claiming = asyncio.create_task(store.claim_run("r", owner="me", lease_s=0.01))
-    await between.answer_lost.wait()
+    claiming = await lost(between, b"COMMIT;", store.claim_run("r", owner="me", lease_s=0.01))
     await until(lambda: claimed(other))
     between.close_lost()
     await fails(claiming, StoreUnavailableError, "may or may not")
