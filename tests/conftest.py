@@ -35,10 +35,11 @@ settings.load_profile("no deadline")
 # Tests that need a program which may not be installed; .ci/run installs them.
 collect_ignore_glob = [
     test
-    for program, test in {
-        "cc": "failures/test_failing_disk.py",
-        "chromium": "rendering/test_page_in_browser.py",
-        "pgbouncer": "sql/test_pgbouncer.py",
+    for test, program in {
+        "chaos/test_pooler.py": "pgbouncer",
+        "failures/test_failing_disk.py": "cc",
+        "rendering/test_page_in_browser.py": "chromium",
+        "sql/test_pgbouncer.py": "pgbouncer",
     }.items()
     if shutil.which(program) is None
 ]
