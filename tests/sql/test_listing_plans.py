@@ -12,7 +12,7 @@ from workflow_store import SqlWorkflowStore, TaskStatus, open_store
 from workflow_store.sql.queries import listing
 from workflow_store.testing import a_run, a_step
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.measured]
 
 RUNS = 3_000
 PLACES = 60
