@@ -321,7 +321,6 @@ async def test_closing_settles_whatever_waits(database_url: str) -> None:
 
 def waiting_writes() -> int:
     """Return how many writes wait with their rows, in all stores of the process."""
-    gc.collect()
     return sum(type(thing) is group_commit._Waiting for thing in gc.get_objects())
 
 
@@ -330,7 +329,7 @@ async def test_more_writes_than_may_wait_are_all_written(database_url: str) -> N
     async with open_store(database_url) as store:
         assert isinstance(store, SqlWorkflowStore)
         await store.create_run(a_run())
-        # What other tests of the process left does not count: those of a killed event loop stay.
+        gc.collect()  # what other tests of the process left does not count
         left_over = waiting_writes()
         tasks = [
             asyncio.ensure_future(store.upsert_step("run", a_step(f"{n}", result="x" * 100)))
